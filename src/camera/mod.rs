@@ -1,0 +1,700 @@
+//! The camera thread: open, dequeue, encode if somebody watches, publish; stop when nobody does;
+//! reopen with back-off. Knows nothing of HTTP.
+//!
+//! ```text
+//!                 demand                   frames for `idle_off` without demand
+//!   ┌────────┐ ───────────▶ ┌───────────┐ ─────────────────────────────────────▶ idle
+//!   │  idle  │              │ capturing │ ◀──────┐
+//!   └────────┘ ◀──────────  └───────────┘        │ time to try, or a device appeared
+//!               no demand         │ lost    ┌─────────┐
+//!                                 └───────▶ │  lost   │  NO SIGNAL once a second
+//!                                           └─────────┘
+//! ```
+//!
+//! With `--camera auto` and no camera ever seen, the test picture plays in place of `lost`.
+//! The thread waits in `v4l2::wait` only; without demand it waits for demand and nothing else.
+
+mod hotplug;
+mod pattern;
+mod v4l2;
+
+use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::Waker;
+
+use self::hotplug::Hotplug;
+use self::pattern::{Pattern, no_signal};
+use self::v4l2::{Capture, Device, Filled, Ready, Verdict, Wish, choose, nearest, wait};
+use crate::config::{Camera, Config};
+use crate::error::{Error, Reason, Result};
+use crate::frame::{Frame, FrameSlot, Pace, Picture};
+use crate::jpeg::{Encoder, Raw, mend};
+use crate::limits::{
+    DEQUEUES_MAX, FPS, FRAME_TIME_MAX, JPEG_SIZE, NO_SIGNAL_PERIOD, NODE_TIME_MAX, PATTERN_FPS,
+    PATTERN_QUALITY, POOL_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME,
+};
+
+/// Why a camera module's raw node is of no use, and what is.
+const RAW_BAYER: &str = "a CSI camera module that gives only raw Bayer here: start the program \
+     as `libcamerify pistream` (package libcamera-tools), or use a USB camera";
+
+/// Start the camera's thread; it ends with `FrameSlot::stop`.
+pub fn start(config: &Config, waker: Arc<Waker>) -> Result<Arc<FrameSlot>> {
+    let slot = FrameSlot::new().map_err(|source| Error::new("start", "the camera", source))?;
+    let slot = Arc::new(slot);
+    let mut operator = Operator::new(config.clone(), slot.clone(), waker);
+    thread::Builder::new()
+        .name("camera-1".into())
+        .spawn(move || operator.work())
+        .map_err(|source| Error::new("start", "the camera thread", source))?;
+    Ok(slot)
+}
+
+/// What `--list-cameras` prints: each camera with driver, formats, sizes and rates.
+pub fn list() -> String {
+    let mut text = String::new();
+    for path in v4l2::nodes() {
+        // Writing to a String cannot fail.
+        let _ = match Device::open(&path) {
+            Err(error) => writeln!(text, "{error}"),
+            Ok(device) => describe(&mut text, &device),
+        };
+    }
+    if text.is_empty() {
+        text.push_str("no camera found: there is no /dev/video*\n");
+    }
+    text
+}
+
+fn describe(text: &mut String, device: &Device) -> std::fmt::Result {
+    match device.verdict {
+        Verdict::NotACamera => return writeln!(text, "{device}: not a camera"),
+        Verdict::RawBayer => return writeln!(text, "{device}: {RAW_BAYER}"),
+        Verdict::Camera => writeln!(text, "{device} at {}", device.bus)?,
+    }
+    for format in &device.formats {
+        let usable = format.is_jpeg() || format.layout().is_some();
+        writeln!(text, "  {format}{}", if usable { "" } else { " (not usable here)" })?;
+        for sizes in device.sizes(*format).iter().filter(|_| usable) {
+            let size = match *sizes {
+                v4l2::Sizes::One(width, height) => {
+                    write!(text, "    {width}x{height}")?;
+                    (width, height)
+                }
+                v4l2::Sizes::Range { min, max, step } => {
+                    write!(text, "    {}x{} to {}x{}", min.0, min.1, max.0, max.1)?;
+                    write!(text, " in steps of {}x{}", step.0, step.1)?;
+                    max
+                }
+            };
+            let rates = device.rates(*format, size).into_iter().map(|rate| format!("{rate:.4}"));
+            let rates: Vec<String> =
+                rates.map(|r| r.trim_end_matches('0').trim_end_matches('.').to_owned()).collect();
+            let fps = if rates.is_empty() { String::new() } else { " fps".to_owned() };
+            writeln!(text, ": {}{fps}", rates.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a camera was plugged in: it may come back under another number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    bus: String,
+    card: String,
+}
+
+impl Identity {
+    fn of(device: &Device) -> Identity {
+        Identity { bus: device.bus.clone(), card: device.card.clone() }
+    }
+}
+
+/// Why a session, or a part of it, ended.
+enum End {
+    /// Nobody watches any more, or the house ends.
+    Idle,
+    /// It is time to look for the camera again.
+    Again,
+    Lost(Error),
+}
+
+/// A camera that is gone, as its viewers see it.
+struct Absence {
+    reason: Arc<str>,
+    jpeg: Vec<u8>,
+    since: Instant,
+    next_picture: Instant,
+}
+
+/// The one who works the camera.
+struct Operator {
+    config: Config,
+    slot: Arc<FrameSlot>,
+    waker: Arc<Waker>,
+    pool: (SyncSender<Vec<u8>>, Receiver<Vec<u8>>),
+    number: u64,
+    /// The camera that was used last.
+    known: Option<Identity>,
+    /// The size of the last frames: NO SIGNAL has it too.
+    size: Option<(u32, u32)>,
+    absence: Option<Absence>,
+    reopen_after: Duration,
+    /// What was said of the nodes that could not be used, so that it is said once.
+    complaint: String,
+}
+
+impl Operator {
+    fn new(config: Config, slot: Arc<FrameSlot>, waker: Arc<Waker>) -> Operator {
+        Operator {
+            config,
+            slot,
+            waker,
+            pool: sync_channel(POOL_MAX),
+            number: 0,
+            known: None,
+            size: None,
+            absence: None,
+            reopen_after: REOPEN_MIN,
+            complaint: String::new(),
+        }
+    }
+
+    /// Until the house ends. A panic ends the session, not the camera.
+    fn work(&mut self) {
+        let mut announced = false;
+        while !self.slot.stopping() {
+            let work = AssertUnwindSafe(|| {
+                if !std::mem::replace(&mut announced, true) {
+                    self.announce();
+                }
+                while self.wait_for_demand() {
+                    self.session();
+                }
+            });
+            if catch_unwind(work).is_err() {
+                log::error!("camera: a fault of ours; it is started again");
+                thread::sleep(REOPEN_MAX);
+            }
+        }
+    }
+
+    /// Say what is there, before anybody watches.
+    fn announce(&mut self) {
+        match self.find() {
+            _ if self.config.camera == Camera::Test => log::info!("camera: the test picture"),
+            Ok(device) => log::info!("camera: {device}, taken up when somebody watches"),
+            Err(error) if self.config.camera == Camera::Auto => {
+                log::info!("camera: {error}; the test picture is shown until there is one");
+            }
+            Err(error) => log::warn!("camera: {error}"),
+        }
+    }
+
+    /// False when the house ends.
+    fn wait_for_demand(&mut self) -> bool {
+        loop {
+            self.slot.clear_nudge();
+            if self.slot.stopping() {
+                return false;
+            }
+            if self.slot.demand() > 0 {
+                return true;
+            }
+            if let Err(source) = wait([Some(self.slot.nudge())], None) {
+                log::error!("{}", Error::new("wait for", "demand", source));
+                thread::sleep(REOPEN_MAX);
+            }
+        }
+    }
+
+    /// From the first viewer until nobody has watched for `idle_off`.
+    fn session(&mut self) {
+        loop {
+            // Before the search, so that no camera slips in between the two.
+            let hotplug = Hotplug::new().inspect_err(|e| log::warn!("watch /dev: {}", Reason(e)));
+            let hotplug = hotplug.ok();
+            let end = match self.find() {
+                _ if self.config.camera == Camera::Test => {
+                    self.play(hotplug.as_ref(), "--camera test")
+                }
+                Ok(device) => {
+                    drop(hotplug);
+                    self.capture(device)
+                }
+                Err(error) if self.config.camera == Camera::Auto && self.known.is_none() => {
+                    self.play(hotplug.as_ref(), &error.to_string())
+                }
+                Err(error) => match self.mourn(error, hotplug.as_ref()) {
+                    End::Lost(_) | End::Again => continue,
+                    End::Idle => End::Idle,
+                },
+            };
+            match end {
+                End::Again => {}
+                End::Lost(error) => {
+                    let hotplug = Hotplug::new().ok();
+                    if let End::Idle = self.mourn(error, hotplug.as_ref()) {
+                        break;
+                    }
+                }
+                End::Idle => break,
+            }
+        }
+        self.slot.clear();
+        self.absence = None;
+        self.reopen_after = REOPEN_MIN;
+        while self.pool.1.try_recv().is_ok() {} // an idle house holds no frames
+    }
+}
+
+// ---- finding --------------------------------------------------------------------------------
+
+impl Operator {
+    /// The camera to use: the one known, wherever it is plugged in now, else as configured.
+    fn find(&mut self) -> Result<Device> {
+        if let Camera::Device(path) = &self.config.camera {
+            let named = Device::open(path).and_then(usable);
+            let is_known = |device: &Device| self.known.as_ref() == Some(&Identity::of(device));
+            if self.known.is_none() || named.as_ref().is_ok_and(is_known) {
+                return named;
+            }
+            // It may have come back under another number, and its old one may be another's.
+            let moved = v4l2::nodes()
+                .iter()
+                .flat_map(|path| Device::open(path))
+                .find(|device| device.verdict == Verdict::Camera && is_known(device));
+            return moved.map_or(named, Ok);
+        }
+        let mut found: Vec<Device> = Vec::new();
+        let mut complaints: Vec<Error> = Vec::new();
+        for path in v4l2::nodes() {
+            match Device::open(&path).map(|device| (device.verdict, usable(device))) {
+                Ok((_, Ok(device))) => found.push(device),
+                Ok((Verdict::NotACamera, _)) => {}
+                Ok((_, Err(error))) => complaints.push(error),
+                Err(error) if is_absence(error.source()) => {}
+                Err(error) => complaints.push(error),
+            }
+        }
+        self.complain(&complaints);
+        let known = found.iter().position(|d| self.known.as_ref() == Some(&Identity::of(d)));
+        if !found.is_empty() {
+            return Ok(found.swap_remove(known.unwrap_or(0)));
+        }
+        let none = || Error::found("find", "a camera", "there is none".to_owned());
+        Err(complaints.into_iter().next().unwrap_or_else(none))
+    }
+
+    /// Say once what is wrong with nodes that could be cameras.
+    fn complain(&mut self, complaints: &[Error]) {
+        let text: Vec<String> = complaints.iter().map(Error::to_string).collect();
+        let text = text.join("; ");
+        if !text.is_empty() && text != self.complaint {
+            log::debug!("camera: {text}");
+        }
+        self.complaint = text;
+    }
+
+    /// What to ask of `device`.
+    fn wish(&self, device: &Device) -> Result<Wish> {
+        let Some(format) = choose(&device.formats, self.config.format.0) else {
+            let has: Vec<String> = device.formats.iter().map(|f| f.to_string()).collect();
+            let reason =
+                format!("it does not have the format asked for; it has {}", has.join(", "));
+            return Err(Error::found("use", device.path.display(), reason));
+        };
+        let wanted =
+            self.config.size.unwrap_or(if format.is_jpeg() { JPEG_SIZE } else { RAW_SIZE });
+        let size = nearest(&device.sizes(format), wanted).unwrap_or(wanted);
+        Ok(Wish { format, size, fps: self.config.fps.unwrap_or(FPS) })
+    }
+}
+
+/// Refuse a node that is no camera, with the reason.
+fn usable(device: Device) -> Result<Device> {
+    let reason = match device.verdict {
+        Verdict::Camera => return Ok(device),
+        Verdict::RawBayer => RAW_BAYER,
+        Verdict::NotACamera => "it is no camera (metadata, an encoder or an output)",
+    };
+    Err(Error::found("use", device.path.display(), reason.to_owned()))
+}
+
+/// The node went away while we looked.
+fn is_absence(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENXIO))
+}
+
+fn is_denial(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::PermissionDenied
+}
+
+// ---- capturing ------------------------------------------------------------------------------
+
+/// One run of a device, from STREAMON on.
+struct Run {
+    capture: Capture,
+    /// None where the device gives JPEG.
+    encoder: Option<Encoder>,
+    pace: Option<Pace>,
+    started: Instant,
+    /// When the last whole frame came; at first, the start.
+    last_frame: Instant,
+    shown: u64,
+}
+
+impl Operator {
+    fn capture(&mut self, device: Device) -> End {
+        let mut run = match self.begin(device) {
+            Ok(run) => run,
+            Err(error) => return End::Lost(error),
+        };
+        let mut idle_since = None;
+        let end = loop {
+            let idle_end = idle_since.map(|since: Instant| since + self.config.idle_off);
+            let idle_end = idle_end.filter(|_| !self.config.idle_off.is_zero());
+            let picture = self.absence.as_ref().map(|absence| absence.next_picture);
+            let until = [Some(run.last_frame + FRAME_TIME_MAX), idle_end, picture];
+            let woken = wait(
+                [Some(self.slot.nudge()), Some(run.capture.fd())],
+                until.into_iter().flatten().min(),
+            );
+            let [nudge, device] = match woken {
+                Ok(ready) => ready,
+                Err(source) => break End::Lost(Error::new("wait for", "the camera", source)),
+            };
+            let now = Instant::now();
+            if nudge.readable {
+                self.slot.clear_nudge();
+            }
+            let wanted = self.slot.demand() > 0;
+            if self.slot.stopping() || (!wanted && idle_end.is_some_and(|end| now >= end)) {
+                break End::Idle;
+            }
+            if wanted {
+                idle_since = None;
+            } else if idle_since.is_none() {
+                idle_since = Some(now);
+                self.slot.clear(); // its frames are not published from here on
+            }
+            if let Err(error) = self.take(&mut run, device, wanted, now) {
+                break End::Lost(error);
+            }
+            if now >= run.last_frame + FRAME_TIME_MAX {
+                let reason = format!("no whole frame for {} s", FRAME_TIME_MAX.as_secs());
+                break End::Lost(Error::found("read from", "the camera", reason));
+            }
+            self.show_absence(now);
+        };
+        let drops = &self.slot.drops;
+        let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
+        log::info!(
+            "camera: stopped after {} frames; dropped since the start: {} damaged, {} empty, \
+             {} broken, {} skipped",
+            run.shown,
+            count(&drops.flagged),
+            count(&drops.empty),
+            count(&drops.broken),
+            count(&drops.skipped),
+        );
+        end
+    }
+
+    /// Start to stream from `device` and say how.
+    fn begin(&mut self, device: Device) -> Result<Run> {
+        let name = device.to_string();
+        self.known = Some(Identity::of(&device));
+        let wish = self.wish(&device)?;
+        let capture = Capture::start(device, wish)?;
+        let given = capture.given;
+        let encoder = match given.format.layout() {
+            Some(_) => Some(new_encoder(self.config.quality)?),
+            None => None,
+        };
+        // A camera that cannot run as slowly as it should is thinned out here.
+        let too_fast = given.fps.is_none_or(|fps| fps > f64::from(wish.fps) + 0.5);
+        let pace = too_fast.then(|| Pace::new(wish.fps.into()));
+        let fps = given.fps.map_or("unknown".to_owned(), |fps| format!("{fps:.0}"));
+        let size = (given.width, given.height);
+        log::info!("camera: {name}: {} {}x{} at {fps} fps", given.format, size.0, size.1);
+        if let Some(asked) = self.config.size.filter(|asked| *asked != size) {
+            let (width, height) = asked;
+            log::warn!(
+                "camera: it has no {width}x{height} in {}; {}x{} is the nearest it gives",
+                given.format,
+                size.0,
+                size.1
+            );
+        }
+        self.size = Some(size);
+        let now = Instant::now();
+        Ok(Run { capture, encoder, pace, started: now, last_frame: now, shown: 0 })
+    }
+
+    /// Take what the device has and publish the newest of it.
+    fn take(&mut self, run: &mut Run, ready: Ready, wanted: bool, now: Instant) -> Result<()> {
+        if ready == Ready::default() {
+            return Ok(());
+        }
+        let Some(mut filled) = run.capture.dequeue()? else {
+            // An error state that no read reports would make us spin.
+            return match ready.failed {
+                true => Err(Error::found("read from", "the camera", "the driver failed".into())),
+                false => Ok(()),
+            };
+        };
+        // Encoding may be slower than the camera: then only the newest frame is worth it.
+        for _ in 1..if run.encoder.is_some() { DEQUEUES_MAX } else { 1 } {
+            let Some(newer) = run.capture.dequeue()? else { break };
+            run.capture.requeue(std::mem::replace(&mut filled, newer))?;
+            count(&self.slot.drops.skipped);
+        }
+        let captured = filled.captured;
+        let jpeg = self.render(run, &filled, wanted, now);
+        run.capture.requeue(filled)?;
+        if let Some(jpeg) = jpeg {
+            let settled = now.duration_since(run.started) >= SETTLE_TIME;
+            run.shown += 1;
+            self.recovered(now);
+            self.publish(jpeg, captured, Picture::Live { settled });
+        }
+        Ok(())
+    }
+
+    /// The frame as a whole JPEG; none if it is damaged or not wanted.
+    fn render(
+        &self,
+        run: &mut Run,
+        filled: &Filled,
+        wanted: bool,
+        now: Instant,
+    ) -> Option<Vec<u8>> {
+        let drops = &self.slot.drops;
+        let bytes = run.capture.bytes(filled);
+        if filled.flagged || bytes.is_empty() {
+            let (counter, what) = match filled.flagged {
+                true => (&drops.flagged, "flagged as damaged"),
+                false => (&drops.empty, "empty"),
+            };
+            count(counter);
+            log::debug!("camera: a frame dropped: {what}");
+            return None;
+        }
+        if !wanted {
+            run.last_frame = now;
+            return None;
+        }
+        if run.pace.as_mut().is_some_and(|pace| !pace.allows(now)) {
+            run.last_frame = now;
+            count(&drops.skipped);
+            return None;
+        }
+        let mut jpeg = self.pool.1.try_recv().unwrap_or_default();
+        let made = match &mut run.encoder {
+            None => mend(bytes, &mut jpeg).map(drop).map_err(|broken| broken.to_string()),
+            Some(encoder) => {
+                let given = run.capture.given;
+                let layout = given.format.layout()?;
+                let raw = Raw {
+                    layout,
+                    width: given.width as usize,
+                    height: given.height as usize,
+                    stride: given.stride,
+                    limited: given.limited,
+                    bytes,
+                };
+                encoder.encode(&raw, &mut jpeg).map_err(|failed| failed.to_string())
+            }
+        };
+        match made {
+            Ok(()) => {
+                run.last_frame = now;
+                Some(jpeg)
+            }
+            Err(reason) => {
+                count(&drops.broken);
+                log::debug!("camera: a frame dropped: {reason}");
+                None
+            }
+        }
+    }
+
+    fn publish(&mut self, jpeg: Vec<u8>, captured: SystemTime, picture: Picture) {
+        self.number += 1;
+        let pool = Some(self.pool.0.clone());
+        self.slot.publish(Frame::new(self.number, captured, picture, jpeg, pool));
+        if let Err(source) = self.waker.wake() {
+            log::error!("{}", Error::new("wake", "the loop", source));
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn new_encoder(quality: u8) -> Result<Encoder> {
+    Encoder::new(quality).map_err(|e| Error::found("start", "the JPEG encoder", e.to_string()))
+}
+
+// ---- without a camera -----------------------------------------------------------------------
+
+impl Operator {
+    /// The camera gives frames: if it was gone, it is back.
+    fn recovered(&mut self, now: Instant) {
+        self.reopen_after = REOPEN_MIN;
+        if let Some(absence) = self.absence.take() {
+            let gone = now.duration_since(absence.since).as_secs_f64();
+            log::info!("camera back after {gone:.1} s");
+        }
+    }
+
+    /// Show NO SIGNAL until it is time to try again, or nobody watches.
+    fn mourn(&mut self, error: Error, hotplug: Option<&Hotplug>) -> End {
+        let start = Instant::now();
+        self.set_absence(&error, start);
+        let attempt = start + self.reopen_after;
+        self.reopen_after = (self.reopen_after * 2).min(REOPEN_MAX);
+        loop {
+            let now = Instant::now();
+            self.slot.clear_nudge();
+            if self.slot.stopping() || self.slot.demand() == 0 {
+                return End::Idle;
+            }
+            if now >= attempt {
+                return End::Again;
+            }
+            self.show_absence(now);
+            let picture = self.absence.as_ref().map_or(attempt, |absence| absence.next_picture);
+            let fds = [Some(self.slot.nudge()), hotplug.map(Hotplug::fd)];
+            match wait(fds, Some(attempt.min(picture))) {
+                Ok([_, news]) if news.readable => {
+                    if hotplug.is_some_and(Hotplug::take_news) {
+                        self.reopen_after = REOPEN_MIN;
+                        return End::Again;
+                    }
+                }
+                Ok(_) => {}
+                Err(source) => {
+                    log::error!("{}", Error::new("wait for", "the camera", source));
+                    thread::sleep(REOPEN_MAX);
+                }
+            }
+        }
+    }
+
+    /// Note the loss, or its new reason, and draw it.
+    fn set_absence(&mut self, error: &Error, now: Instant) {
+        let reason = reason_of(error);
+        match &self.absence {
+            None => log::warn!("camera lost: {reason}"),
+            Some(absence) if *absence.reason == *reason => return,
+            Some(_) => log::debug!("camera still lost: {reason}"),
+        }
+        let size = self.size.or(self.config.size).unwrap_or(RAW_SIZE);
+        let mut jpeg = Vec::new();
+        let drawn = new_encoder(PATTERN_QUALITY)
+            .map(|mut encoder| no_signal(size, &reason, |raw| encoder.encode(raw, &mut jpeg)));
+        if !matches!(drawn, Ok(Ok(()))) {
+            log::error!("camera: NO SIGNAL cannot be drawn");
+        }
+        let since = self.absence.as_ref().map_or(now, |absence| absence.since);
+        let next_picture = self.absence.as_ref().map_or(now, |absence| absence.next_picture);
+        self.absence = Some(Absence { reason: reason.into(), jpeg, since, next_picture });
+    }
+
+    /// Publish NO SIGNAL if the camera is gone and a second is over.
+    fn show_absence(&mut self, now: Instant) {
+        let Some(absence) = self.absence.as_mut().filter(|a| a.next_picture <= now) else { return };
+        absence.next_picture = now + NO_SIGNAL_PERIOD;
+        let picture = Picture::NoSignal { reason: absence.reason.clone() };
+        let mut jpeg = self.pool.1.try_recv().unwrap_or_default();
+        jpeg.clone_from(&absence.jpeg);
+        self.publish(jpeg, SystemTime::now(), picture);
+    }
+
+    /// Play the test picture until nobody watches or a camera appears.
+    fn play(&mut self, hotplug: Option<&Hotplug>, caption: &str) -> End {
+        let mut encoder = match new_encoder(PATTERN_QUALITY) {
+            Ok(encoder) => encoder,
+            Err(error) => return End::Lost(error),
+        };
+        let auto = self.config.camera == Camera::Auto;
+        let fps = self.config.fps.unwrap_or(PATTERN_FPS);
+        let period = Duration::from_secs(1) / fps;
+        let mut pattern = Pattern::new(self.config.size.unwrap_or(RAW_SIZE), caption);
+        let start = Instant::now();
+        let mut due = start;
+        // A node that refused us when it appeared is tried again for a while.
+        let mut retry: Option<Retry> = None;
+        loop {
+            let until = retry.as_ref().map_or(due, |retry| retry.at.min(due));
+            let news = match wait([Some(self.slot.nudge()), hotplug.map(Hotplug::fd)], Some(until))
+            {
+                Ok([_, news]) => news.readable && hotplug.is_some_and(Hotplug::take_news),
+                Err(source) => return End::Lost(Error::new("wait for", "a camera", source)),
+            };
+            let now = Instant::now();
+            self.slot.clear_nudge();
+            if self.slot.stopping() || self.slot.demand() == 0 {
+                return End::Idle;
+            }
+            if auto && (news || retry.as_ref().is_some_and(|retry| retry.at <= now)) {
+                match self.find() {
+                    Ok(_) => return End::Again,
+                    Err(error) => retry = Retry::next(retry.filter(|_| !news), &error, now),
+                }
+            }
+            if now >= due {
+                due = (due + period).max(now);
+                let mut jpeg = self.pool.1.try_recv().unwrap_or_default();
+                let seconds = now.duration_since(start).as_secs_f64();
+                let raw = pattern.draw(self.number + 1, seconds);
+                if let Err(failed) = encoder.encode(&raw, &mut jpeg) {
+                    let reason = failed.to_string();
+                    return End::Lost(Error::found("draw", "the test picture", reason));
+                }
+                self.publish(jpeg, SystemTime::now(), Picture::Live { settled: true });
+            }
+        }
+    }
+}
+
+/// The next look at a node that would not let us in.
+struct Retry {
+    at: Instant,
+    pause: Duration,
+    until: Instant,
+}
+
+impl Retry {
+    fn next(last: Option<Retry>, error: &Error, now: Instant) -> Option<Retry> {
+        if !is_denial(error.source()) {
+            return None;
+        }
+        let (pause, until) =
+            last.map_or((REOPEN_MIN, now + NODE_TIME_MAX), |last| (last.pause * 2, last.until));
+        if now + pause > until {
+            log::warn!("camera: {}", reason_of(error));
+            return None;
+        }
+        Some(Retry { at: now + pause, pause, until })
+    }
+}
+
+/// An error in the words of somebody who wants to mend it.
+fn reason_of(error: &Error) -> String {
+    let hint = match error.source().raw_os_error() {
+        Some(libc::EACCES) => "; the user needs the group video",
+        Some(libc::EBUSY) => "; another program uses it",
+        _ => "",
+    };
+    format!("{error}{hint}")
+}

@@ -1,0 +1,691 @@
+//! A video device behind three calls: open, start, next frame. The only home of the v4l crate.
+//!
+//! The crate gives structures and request numbers; the buffer queue is ours, because its stream
+//! returns EINVAL for ever after one time-out, hides flagged buffers and panics on drop. Device
+//! calls go through libc's `open`, `ioctl`, `mmap` and `poll`, so that a preloaded camera and
+//! libcamera's compatibility layer see them. Terms: Linux Media Userspace API, part V4L2.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
+use v4l::v4l_sys as sys;
+use v4l::v4l2::vidioc;
+
+use crate::error::{Error, Result};
+use crate::jpeg::Layout;
+use crate::limits::{BUFFERS, BUFFERS_MAX, ENUMERATION_MAX, NODES_MAX};
+
+// ---- requests -------------------------------------------------------------------------------
+
+/// An ioctl's number together with the structure that it takes.
+struct Call<T> {
+    number: vidioc::_IOC_TYPE,
+    argument: PhantomData<T>,
+}
+
+impl<T> Call<T> {
+    /// Refuses, when compiled, a number that is not made for a structure of `T`'s size.
+    const fn new(number: vidioc::_IOC_TYPE) -> Call<T> {
+        assert!((number >> 16) as usize & 0x3fff == size_of::<T>());
+        Call { number, argument: PhantomData }
+    }
+}
+
+const QUERYCAP: Call<sys::v4l2_capability> = Call::new(vidioc::VIDIOC_QUERYCAP);
+const ENUM_FMT: Call<sys::v4l2_fmtdesc> = Call::new(vidioc::VIDIOC_ENUM_FMT);
+const ENUM_FRAMESIZES: Call<sys::v4l2_frmsizeenum> = Call::new(vidioc::VIDIOC_ENUM_FRAMESIZES);
+const ENUM_FRAMEINTERVALS: Call<sys::v4l2_frmivalenum> =
+    Call::new(vidioc::VIDIOC_ENUM_FRAMEINTERVALS);
+const S_FMT: Call<sys::v4l2_format> = Call::new(vidioc::VIDIOC_S_FMT);
+const G_PARM: Call<sys::v4l2_streamparm> = Call::new(vidioc::VIDIOC_G_PARM);
+const S_PARM: Call<sys::v4l2_streamparm> = Call::new(vidioc::VIDIOC_S_PARM);
+const REQBUFS: Call<sys::v4l2_requestbuffers> = Call::new(vidioc::VIDIOC_REQBUFS);
+const QUERYBUF: Call<sys::v4l2_buffer> = Call::new(vidioc::VIDIOC_QUERYBUF);
+const QBUF: Call<sys::v4l2_buffer> = Call::new(vidioc::VIDIOC_QBUF);
+const DQBUF: Call<sys::v4l2_buffer> = Call::new(vidioc::VIDIOC_DQBUF);
+const STREAMON: Call<libc::c_int> = Call::new(vidioc::VIDIOC_STREAMON);
+const STREAMOFF: Call<libc::c_int> = Call::new(vidioc::VIDIOC_STREAMOFF);
+
+const CAPTURE: u32 = sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE;
+const MMAP: u32 = sys::v4l2_memory_V4L2_MEMORY_MMAP;
+
+/// A structure of plain numbers (and unions of them) that may be all zeros.
+///
+/// # Safety
+/// Every bit pattern of the type must be valid, zeros included.
+unsafe trait Plain: Copy {
+    fn zeros() -> Self {
+        // SAFETY: the implementor promises that zeros are a value.
+        unsafe { zeroed() }
+    }
+}
+
+// SAFETY: C structures of integers, arrays and unions of integers; the one pointer among
+// them (`v4l2_buffer.m.planes`) is raw and never followed.
+unsafe impl Plain for sys::v4l2_capability {}
+// SAFETY: as above.
+unsafe impl Plain for sys::v4l2_fmtdesc {}
+// SAFETY: as above.
+unsafe impl Plain for sys::v4l2_frmsizeenum {}
+// SAFETY: as above.
+unsafe impl Plain for sys::v4l2_frmivalenum {}
+// SAFETY: as above.
+unsafe impl Plain for sys::v4l2_format {}
+// SAFETY: as above.
+unsafe impl Plain for sys::v4l2_streamparm {}
+// SAFETY: as above.
+unsafe impl Plain for sys::v4l2_requestbuffers {}
+// SAFETY: as above.
+unsafe impl Plain for sys::v4l2_buffer {}
+// SAFETY: as above.
+unsafe impl Plain for libc::c_int {}
+
+fn call<T: Plain>(fd: RawFd, call: &Call<T>, argument: &mut T) -> io::Result<()> {
+    loop {
+        // SAFETY: `argument` is a live structure of the size that the number encodes
+        // (`Call::new`), and any bytes that the driver writes into it are a valid `T`.
+        let result = unsafe { libc::ioctl(fd, call.number as _, argument as *mut T) };
+        if result != -1 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// What became of one descriptor in a wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    pub readable: bool,
+    /// POLLERR, POLLHUP or POLLNVAL.
+    pub failed: bool,
+}
+
+/// Wait until one of `fds` is ready or `until` has come; without `until`, as long as it takes.
+pub fn wait<const N: usize>(
+    fds: [Option<BorrowedFd>; N],
+    until: Option<Instant>,
+) -> io::Result<[Ready; N]> {
+    // poll ignores negative descriptors.
+    let mut polled = fds.map(|fd| libc::pollfd {
+        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let timeout = until.map_or(-1, |until| {
+        // Rounded up: waking a little too early would only mean to wait again.
+        let rest = until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        i32::try_from(rest.as_millis()).unwrap_or(i32::MAX)
+    });
+    // SAFETY: `polled` is a live array of `N` entries.
+    let count = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) };
+    if count == -1 {
+        let error = io::Error::last_os_error();
+        return match error.kind() {
+            io::ErrorKind::Interrupted => Ok([Ready::default(); N]),
+            _ => Err(error),
+        };
+    }
+    const FAILED: libc::c_short = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
+    Ok(polled.map(|p| Ready {
+        readable: p.revents & libc::POLLIN != 0,
+        failed: p.revents & FAILED != 0,
+    }))
+}
+
+// ---- what a device is -----------------------------------------------------------------------
+
+/// A pixel format's four characters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fourcc(pub [u8; 4]);
+
+impl Fourcc {
+    /// How its bytes lie if we can encode it; none if it is JPEG or not known here.
+    pub fn layout(self) -> Option<Layout> {
+        Some(match &self.0 {
+            b"YUYV" => Layout::Yuyv,
+            b"UYVY" => Layout::Uyvy,
+            b"NV12" => Layout::Nv12,
+            b"YU12" => Layout::Yu12,
+            b"RGB3" => Layout::Rgb3,
+            b"BGR3" => Layout::Bgr3,
+            b"GREY" => Layout::Grey,
+            _ => return None,
+        })
+    }
+
+    pub fn is_jpeg(self) -> bool {
+        matches!(&self.0, b"MJPG" | b"JPEG")
+    }
+}
+
+impl fmt::Display for Fourcc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name: String = self.0.iter().map(|b| char::from(b & 0x7f)).collect();
+        write!(f, "{}", name.trim_end().escape_debug())
+    }
+}
+
+impl fmt::Debug for Fourcc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Formats from the best to the last: JPEG needs no encoding, YUV no conversion.
+const PREFERENCE: [&[u8; 4]; 9] =
+    [b"MJPG", b"JPEG", b"YUYV", b"UYVY", b"NV12", b"YU12", b"RGB3", b"BGR3", b"GREY"];
+
+/// The best of `offered`, or the one that `wanted` names.
+pub fn choose(offered: &[Fourcc], wanted: Option<[u8; 4]>) -> Option<Fourcc> {
+    let fits = |code: &[u8; 4]| match wanted {
+        None => true,
+        Some(wanted) if Fourcc(wanted).is_jpeg() => Fourcc(*code).is_jpeg(),
+        Some(wanted) => wanted == *code,
+    };
+    let mut best = PREFERENCE.into_iter().filter(|code| fits(code)).map(|code| Fourcc(*code));
+    best.find(|code| offered.contains(code))
+}
+
+/// Sizes that a device offers for a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sizes {
+    One(u32, u32),
+    /// Each side from the least by steps to the greatest.
+    Range {
+        min: (u32, u32),
+        max: (u32, u32),
+        step: (u32, u32),
+    },
+}
+
+impl Sizes {
+    /// Of these, the one nearest to `wanted`.
+    fn nearest(self, wanted: (u32, u32)) -> (u32, u32) {
+        let snap = |wanted: u32, min: u32, max: u32, step: u32| {
+            let clamped = wanted.clamp(min, max.max(min));
+            clamped - (clamped - min) % step.max(1)
+        };
+        match self {
+            Sizes::One(width, height) => (width, height),
+            Sizes::Range { min, max, step } => {
+                (snap(wanted.0, min.0, max.0, step.0), snap(wanted.1, min.1, max.1, step.1))
+            }
+        }
+    }
+}
+
+/// Of all sizes offered, the one nearest to `wanted`; none if the device tells no sizes.
+pub fn nearest(offered: &[Sizes], wanted: (u32, u32)) -> Option<(u32, u32)> {
+    let distance = |(w, h): (u32, u32)| w.abs_diff(wanted.0) + h.abs_diff(wanted.1);
+    offered.iter().map(|sizes| sizes.nearest(wanted)).min_by_key(|size| distance(*size))
+}
+
+/// What a node is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Camera,
+    /// A camera module's raw sensor data, which only libcamera can develop.
+    RawBayer,
+    /// Metadata, codecs, image processors, outputs, radios: nothing to watch.
+    NotACamera,
+}
+
+/// Judge a node by what it says of itself.
+pub fn judge(driver: &str, capabilities: u32, formats: &[Fourcc]) -> Verdict {
+    let needed = sys::V4L2_CAP_VIDEO_CAPTURE | sys::V4L2_CAP_STREAMING;
+    // Stages of an image pipeline: they capture what is fed to them, which is nothing.
+    let is_stage = ["bcm2835-isp", "bcm2835-codec", "pispbe", "rpi-hevc-dec"].contains(&driver);
+    if capabilities & needed != needed || is_stage {
+        return Verdict::NotACamera;
+    }
+    let readable = choose(formats, None).is_some();
+    let bayer = formats.iter().any(|f| is_bayer(*f));
+    match driver {
+        "rp1-cfe" => Verdict::RawBayer,
+        // An HDMI bridge at the same connector gives YUV and no Bayer.
+        "unicam" if bayer || !readable => Verdict::RawBayer,
+        _ if !readable && bayer => Verdict::RawBayer,
+        _ => Verdict::Camera,
+    }
+}
+
+/// Names of raw Bayer formats: `BA81`, `GBRG`, `pBAA`, `RG10`, `BYR2`…
+fn is_bayer(Fourcc(code): Fourcc) -> bool {
+    let start = &code[..2];
+    let depth = code[2..].iter().all(u8::is_ascii_digit) || code[2..].ends_with(b"A");
+    matches!(&code, b"GBRG" | b"GRBG" | b"RGGB" | b"BYR2" | b"BA81")
+        || (matches!(start, b"BG" | b"GB" | b"GR" | b"RG" | b"BA") && depth)
+        || matches!(start, b"pB" | b"pG" | b"pg" | b"pR")
+}
+
+/// An open device node.
+pub struct Device {
+    fd: OwnedFd,
+    pub path: PathBuf,
+    pub driver: String,
+    pub card: String,
+    /// Where it is plugged in: stays the same when the node's number changes.
+    pub bus: String,
+    pub formats: Vec<Fourcc>,
+    pub verdict: Verdict,
+}
+
+impl Device {
+    /// Open `path` and ask what it is. Opening does not disturb another program's capture.
+    pub fn open(path: &Path) -> Result<Device> {
+        let flags = libc::O_RDWR | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        let fd = v4l::v4l2::open(path, flags)
+            .map_err(|source| Error::new("open", path.display(), source))?;
+        // SAFETY: `fd` was opened just now and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut caps = sys::v4l2_capability::zeros();
+        call(fd.as_raw_fd(), &QUERYCAP, &mut caps)
+            .map_err(|source| Error::new("query", path.display(), source))?;
+        let capabilities = match caps.capabilities & sys::V4L2_CAP_DEVICE_CAPS {
+            0 => caps.capabilities,
+            _ => caps.device_caps,
+        };
+        let formats = formats(&fd);
+        let driver = text(&caps.driver);
+        let verdict = judge(&driver, capabilities, &formats);
+        let path = path.to_owned();
+        Ok(Device {
+            fd,
+            path,
+            driver,
+            card: text(&caps.card),
+            bus: text(&caps.bus_info),
+            formats,
+            verdict,
+        })
+    }
+
+    pub fn sizes(&self, format: Fourcc) -> Vec<Sizes> {
+        let sizes = (0..ENUMERATION_MAX).map_while(|index| {
+            let mut entry = sys::v4l2_frmsizeenum { index, ..Plain::zeros() };
+            entry.pixel_format = u32::from_le_bytes(format.0);
+            call(self.fd.as_raw_fd(), &ENUM_FRAMESIZES, &mut entry).ok()?;
+            // SAFETY: all members are integers; `type_` says which one was written.
+            let (one, range) =
+                unsafe { (entry.__bindgen_anon_1.discrete, entry.__bindgen_anon_1.stepwise) };
+            Some(if entry.type_ == sys::v4l2_frmsizetypes_V4L2_FRMSIZE_TYPE_DISCRETE {
+                (Sizes::One(one.width, one.height), true)
+            } else {
+                let sizes = Sizes::Range {
+                    min: (range.min_width, range.min_height),
+                    max: (range.max_width, range.max_height),
+                    step: (range.step_width, range.step_height),
+                };
+                (sizes, false)
+            })
+        });
+        // A range is the only entry, whatever the driver says to index 1.
+        let mut more = true;
+        let mut all: Vec<Sizes> = sizes
+            .take_while(|(_, discrete)| std::mem::replace(&mut more, *discrete))
+            .map(|(sizes, _)| sizes)
+            .collect();
+        all.dedup();
+        all
+    }
+
+    /// Frames a second that the device offers for a format and size, the least and the most
+    /// where it offers a range.
+    pub fn rates(&self, format: Fourcc, (width, height): (u32, u32)) -> Vec<f64> {
+        let mut rates = Vec::new();
+        for index in 0..ENUMERATION_MAX {
+            let mut entry = sys::v4l2_frmivalenum { index, width, height, ..Plain::zeros() };
+            entry.pixel_format = u32::from_le_bytes(format.0);
+            if call(self.fd.as_raw_fd(), &ENUM_FRAMEINTERVALS, &mut entry).is_err() {
+                break;
+            }
+            // SAFETY: all members are integers; `type_` says which one was written.
+            let (one, range) =
+                unsafe { (entry.__bindgen_anon_1.discrete, entry.__bindgen_anon_1.stepwise) };
+            if entry.type_ == sys::v4l2_frmivaltypes_V4L2_FRMIVAL_TYPE_DISCRETE {
+                rates.extend(rate(one));
+                continue;
+            }
+            rates.extend([rate(range.max), rate(range.min)].into_iter().flatten());
+            break;
+        }
+        rates
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {})", self.path.display(), self.card, self.driver)
+    }
+}
+
+fn formats(fd: &OwnedFd) -> Vec<Fourcc> {
+    let format = |index| {
+        let mut entry = sys::v4l2_fmtdesc { index, type_: CAPTURE, ..Plain::zeros() };
+        call(fd.as_raw_fd(), &ENUM_FMT, &mut entry).ok()?;
+        Some(Fourcc(entry.pixelformat.to_le_bytes()))
+    };
+    (0..ENUMERATION_MAX).map_while(format).collect()
+}
+
+/// A driver's name for something: bytes up to the first zero.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).chars().filter(|c| !c.is_control()).collect()
+}
+
+/// Frames a second of an interval in seconds.
+fn rate(interval: sys::v4l2_fract) -> Option<f64> {
+    let fine = interval.numerator > 0 && interval.denominator > 0;
+    fine.then(|| f64::from(interval.denominator) / f64::from(interval.numerator))
+}
+
+/// All video nodes of this machine, by number.
+pub fn nodes() -> Vec<PathBuf> {
+    let number = |name: &str| name.strip_prefix("video")?.parse::<u32>().ok();
+    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let mut numbers: Vec<u32> =
+        entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    numbers.sort_unstable();
+    numbers.truncate(NODES_MAX);
+    numbers.into_iter().map(|number| format!("/dev/video{number}").into()).collect()
+}
+
+// ---- capture --------------------------------------------------------------------------------
+
+/// What is asked of a device; it may give something near.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    pub format: Fourcc,
+    pub size: (u32, u32),
+    pub fps: u32,
+}
+
+/// What the device gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Given {
+    pub format: Fourcc,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Bytes a row, of raw formats.
+    pub stride: usize,
+    /// Whether YUV runs from 16 to 235.
+    pub limited: bool,
+    /// Frames a second, if the driver tells.
+    pub fps: Option<f64>,
+}
+
+/// A device that streams into buffers shared with the driver. Dropping it stops the stream, frees
+/// the buffers and closes the device.
+pub struct Capture {
+    pub given: Given,
+    // Fields are dropped in this order: mappings before the device.
+    buffers: Vec<Mapping>,
+    device: Device,
+}
+
+/// A buffer that the driver has filled and that must go back by `requeue`.
+#[derive(Debug)]
+pub struct Filled {
+    index: u32,
+    length: usize,
+    /// The driver found the data damaged.
+    pub flagged: bool,
+    /// When the frame was captured.
+    pub captured: SystemTime,
+}
+
+impl Capture {
+    /// Set format and rate, map the buffers, start to stream.
+    pub fn start(device: Device, wish: Wish) -> Result<Capture> {
+        let fd = device.fd.as_raw_fd();
+        let failed = |doing| {
+            let path = device.path.display().to_string();
+            move |source| Error::new(doing, path, source)
+        };
+        let mut given = set_format(fd, wish).map_err(failed("set the format of"))?;
+        given.fps = set_rate(fd, wish.fps);
+        let mut request = sys::v4l2_requestbuffers { count: BUFFERS, ..Plain::zeros() };
+        (request.type_, request.memory) = (CAPTURE, MMAP);
+        call(fd, &REQBUFS, &mut request).map_err(failed("ask for buffers of"))?;
+        let count = request.count.min(BUFFERS_MAX as u32);
+        let mut capture = Capture { given, buffers: Vec::new(), device };
+        for index in 0..count {
+            let mapping =
+                Mapping::new(fd, index).map_err(failed_at(&capture, "map a buffer of"))?;
+            capture.buffers.push(mapping);
+            capture.queue(index).map_err(failed_at(&capture, "queue a buffer of"))?;
+        }
+        call(fd, &STREAMON, &mut (CAPTURE as libc::c_int))
+            .map_err(failed_at(&capture, "start to stream from"))?;
+        Ok(capture)
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.device.fd.as_fd()
+    }
+
+    /// The next buffer that the driver has filled, if there is one.
+    pub fn dequeue(&mut self) -> Result<Option<Filled>> {
+        let mut buffer = buffer(0);
+        match call(self.device.fd.as_raw_fd(), &DQBUF, &mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            other => other.map_err(failed_at(self, "read a frame from"))?,
+        }
+        let Some(mapping) = self.buffers.get(buffer.index as usize) else {
+            let reason = "the driver gave a buffer that is not ours".to_owned();
+            return Err(Error::found("read a frame from", self.device.path.display(), reason));
+        };
+        Ok(Some(Filled {
+            index: buffer.index,
+            length: (buffer.bytesused as usize).min(mapping.length),
+            flagged: buffer.flags & sys::V4L2_BUF_FLAG_ERROR != 0,
+            captured: capture_time(&buffer),
+        }))
+    }
+
+    /// The bytes of a frame: as many as the driver wrote.
+    pub fn bytes<'a>(&'a self, filled: &'a Filled) -> &'a [u8] {
+        &self.buffers[filled.index as usize].bytes()[..filled.length]
+    }
+
+    /// Give the buffer back to the driver.
+    pub fn requeue(&mut self, filled: Filled) -> Result<()> {
+        self.queue(filled.index).map_err(failed_at(self, "queue a buffer of"))
+    }
+
+    fn queue(&self, index: u32) -> io::Result<()> {
+        call(self.device.fd.as_raw_fd(), &QBUF, &mut buffer(index))
+    }
+}
+
+fn failed_at(capture: &Capture, doing: &'static str) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = capture.device.path.display().to_string();
+    move |source| Error::new(doing, path, source)
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // The device may be gone: errors mean that there is nothing to undo.
+        let fd = self.device.fd.as_raw_fd();
+        let _ = call(fd, &STREAMOFF, &mut (CAPTURE as libc::c_int));
+        self.buffers.clear(); // a mapped buffer cannot be freed
+        let mut none = sys::v4l2_requestbuffers { count: 0, ..Plain::zeros() };
+        (none.type_, none.memory) = (CAPTURE, MMAP);
+        let _ = call(fd, &REQBUFS, &mut none);
+    }
+}
+
+fn buffer(index: u32) -> sys::v4l2_buffer {
+    sys::v4l2_buffer { index, type_: CAPTURE, memory: MMAP, ..Plain::zeros() }
+}
+
+fn set_format(fd: RawFd, wish: Wish) -> io::Result<Given> {
+    let mut format = sys::v4l2_format { type_: CAPTURE, ..Plain::zeros() };
+    let mut pix: sys::v4l2_pix_format = {
+        // SAFETY: the union is all zeros, and zeros are a valid `v4l2_pix_format`.
+        unsafe { format.fmt.pix }
+    };
+    (pix.width, pix.height) = wish.size;
+    pix.pixelformat = u32::from_le_bytes(wish.format.0);
+    format.fmt.pix = pix;
+    call(fd, &S_FMT, &mut format)?;
+    // SAFETY: for a capture type the driver has filled in `pix`.
+    let pix = unsafe { format.fmt.pix };
+    let given = Fourcc(pix.pixelformat.to_le_bytes());
+    if given != wish.format {
+        let reason = format!("{} was asked for and {given} came", wish.format);
+        return Err(io::Error::other(reason));
+    }
+    let row = given.layout().map_or(0, |layout| layout.row_bytes(pix.width as usize));
+    let full = match pix.quantization {
+        sys::v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE => true,
+        sys::v4l2_quantization_V4L2_QUANTIZATION_LIM_RANGE => false,
+        // V4L2_MAP_QUANTIZATION_DEFAULT for YUV.
+        _ => pix.colorspace == sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
+    };
+    Ok(Given {
+        format: given,
+        width: pix.width,
+        height: pix.height,
+        stride: (pix.bytesperline as usize).max(row),
+        limited: !full,
+        fps: None,
+    })
+}
+
+/// Ask for a rate and say which one it is. After S_FMT, which resets it; some cameras cannot
+/// set it, and that is no error.
+fn set_rate(fd: RawFd, fps: u32) -> Option<f64> {
+    let mut parameters = sys::v4l2_streamparm { type_: CAPTURE, ..Plain::zeros() };
+    let interval = sys::v4l2_fract { numerator: 1, denominator: fps };
+    parameters.parm.capture.timeperframe = interval;
+    let set = call(fd, &S_PARM, &mut parameters);
+    if set.is_err() {
+        call(fd, &G_PARM, &mut parameters).ok()?;
+    }
+    // SAFETY: for a capture type the driver has filled in `capture`.
+    rate(unsafe { parameters.parm.capture.timeperframe })
+}
+
+/// When a buffer was captured, by the wall clock. Drivers stamp with the monotonic clock.
+fn capture_time(buffer: &sys::v4l2_buffer) -> SystemTime {
+    let now = SystemTime::now();
+    let clock = buffer.flags & sys::V4L2_BUF_FLAG_TIMESTAMP_MASK;
+    if clock != sys::V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC {
+        return now;
+    }
+    let stamp = Duration::from_secs(buffer.timestamp.tv_sec.max(0) as u64)
+        + Duration::from_micros(buffer.timestamp.tv_usec.clamp(0, 999_999) as u64);
+    let monotonic = clock_gettime(ClockId::Monotonic);
+    let monotonic = Duration::new(monotonic.tv_sec.max(0) as u64, monotonic.tv_nsec as u32);
+    now - monotonic.saturating_sub(stamp).min(Duration::from_secs(60))
+}
+
+/// A buffer of the driver in our memory.
+struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+impl Mapping {
+    fn new(fd: RawFd, index: u32) -> io::Result<Mapping> {
+        let mut described = buffer(index);
+        call(fd, &QUERYBUF, &mut described)?;
+        let length = described.length as usize;
+        // SAFETY: for MMAP memory the driver has filled in `offset`.
+        let offset = unsafe { described.m.offset };
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing of ours is there.
+        let start = unsafe {
+            v4l::v4l2::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE, // some drivers refuse read-only mappings
+                libc::MAP_SHARED,
+                fd,
+                offset as libc::off_t,
+            )?
+        };
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Mapping { start, length })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `length` bytes are mapped from `start` until `drop`. The driver writes into
+        // them only between queue and dequeue; `Capture::bytes` wants the `Filled` that exists
+        // only outside of that.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`, and no slice of it outlives `self`.
+        let _ = unsafe { v4l::v4l2::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(names: &[&[u8; 4]]) -> Vec<Fourcc> {
+        names.iter().map(|name| Fourcc(**name)).collect()
+    }
+
+    #[test]
+    fn jpeg_is_preferred_then_yuv() {
+        let camera = codes(&[b"YUYV", b"MJPG", b"H264"]);
+        assert_eq!(choose(&camera, None), Some(Fourcc(*b"MJPG")));
+        assert_eq!(choose(&camera, Some(*b"YUYV")), Some(Fourcc(*b"YUYV")));
+        assert_eq!(choose(&camera, Some(*b"NV12")), None);
+        assert_eq!(choose(&codes(&[b"JPEG"]), Some(*b"MJPG")), Some(Fourcc(*b"JPEG")));
+        assert_eq!(choose(&codes(&[b"GREY", b"BGR3"]), None), Some(Fourcc(*b"BGR3")));
+        assert_eq!(choose(&codes(&[b"H264"]), None), None);
+    }
+
+    #[test]
+    fn the_nearest_size_is_taken() {
+        let sizes = [Sizes::One(640, 480), Sizes::One(1280, 720), Sizes::One(1920, 1080)];
+        assert_eq!(nearest(&sizes, (1280, 720)), Some((1280, 720)));
+        assert_eq!(nearest(&sizes, (1000, 600)), Some((1280, 720)));
+        assert_eq!(nearest(&sizes, (9999, 9999)), Some((1920, 1080)));
+        let range = [Sizes::Range { min: (32, 32), max: (1920, 1080), step: (2, 4) }];
+        assert_eq!(nearest(&range, (641, 483)), Some((640, 480)));
+        assert_eq!(nearest(&range, (1, 9999)), Some((32, 1080)));
+        assert_eq!(nearest(&[], (640, 480)), None);
+    }
+
+    #[test]
+    fn nodes_are_judged_by_what_they_say() {
+        let camera = sys::V4L2_CAP_VIDEO_CAPTURE | sys::V4L2_CAP_STREAMING;
+        let metadata = sys::V4L2_CAP_META_CAPTURE | sys::V4L2_CAP_STREAMING;
+        let mjpg = codes(&[b"MJPG", b"YUYV"]);
+        let bayer = codes(&[b"BA81", b"pBAA", b"BG10"]);
+        let check = |driver, caps, formats: &[Fourcc], expect| {
+            assert_eq!(judge(driver, caps, formats), expect, "{driver} {formats:?}");
+        };
+        check("uvcvideo", camera, &mjpg, Verdict::Camera);
+        check("uvcvideo", metadata, &[], Verdict::NotACamera);
+        check("bm2835 mmal", camera, &codes(&[b"YU12", b"MJPG", b"H264"]), Verdict::Camera);
+        check("unicam", camera, &bayer, Verdict::RawBayer);
+        check("unicam", camera, &codes(&[b"UYVY", b"RGB3"]), Verdict::Camera);
+        check("rp1-cfe", camera, &mjpg, Verdict::RawBayer);
+        check("bcm2835-isp", camera, &codes(&[b"YUYV"]), Verdict::NotACamera);
+        check("other", camera, &bayer, Verdict::RawBayer);
+        check("other", camera, &codes(&[b"H264"]), Verdict::Camera);
+    }
+}

@@ -1,0 +1,324 @@
+//! What the operator asked for: argv and environment to a `Config`. Opens nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use crate::limits::{
+    FPS_MAX, IDLE_OFF, LISTENERS_MAX, QUALITY, SIDE_PIXELS_MAX, VIEWERS, VIEWERS_MAX,
+};
+
+/// A camera site in one small program: live video, snapshots and pages.
+///
+/// Every option can also be given in the environment; the log's level is RUST_LOG
+/// (error, warn, info, debug).
+#[derive(Clone, Debug, Parser)]
+#[command(name = "pistream", version, max_term_width = 100)]
+pub struct Config {
+    /// Address and port to serve on; [::] takes IPv4 too. Repeatable.
+    #[arg(
+        long, value_name = "ADDR:PORT", env = "PISTREAM_LISTEN", value_delimiter = ',',
+        default_value = "[::]:5000", value_parser = address, help_heading = "Site"
+    )]
+    pub listen: Vec<SocketAddr>,
+
+    /// Folder of pages; a file there replaces the built-in one of the same name.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PISTREAM_WWW",
+        default_value = "www",
+        help_heading = "Site"
+    )]
+    pub www: PathBuf,
+
+    /// A further name that this site is reached by (*.example.org for all below, * for any).
+    /// IP addresses and local names need none. Repeatable.
+    #[arg(
+        long = "host-name",
+        value_name = "NAME",
+        env = "PISTREAM_HOST_NAME",
+        value_delimiter = ',',
+        help_heading = "Site"
+    )]
+    pub host_names: Vec<String>,
+
+    /// Streams and waiting snapshots served at once; one more is answered 503.
+    #[arg(
+        long, value_name = "N", env = "PISTREAM_MAX_VIEWERS", default_value_t = VIEWERS,
+        value_parser = number(1, VIEWERS_MAX as u64).map(|n| n as usize), help_heading = "Site"
+    )]
+    pub max_viewers: usize,
+
+    /// Which camera: auto (the first one found, or a test picture), test, or a device such as
+    /// /dev/video0 or /dev/v4l/by-id/….
+    #[arg(
+        long, value_name = "CAMERA", env = "PISTREAM_CAMERA", default_value = "auto",
+        value_parser = camera, help_heading = "Camera"
+    )]
+    pub camera: Camera,
+
+    /// Width and height in pixels; a camera that lacks it gives its nearest one
+    /// [default: 1280x720, cameras without JPEG 640x480]
+    #[arg(
+        long, value_name = "WxH", env = "PISTREAM_SIZE", value_parser = size,
+        help_heading = "Camera"
+    )]
+    pub size: Option<(u32, u32)>,
+
+    /// Frames a second at most [default: the camera's, up to 30; the test picture 10]
+    #[arg(
+        long, value_name = "N", env = "PISTREAM_FPS",
+        value_parser = number(1, FPS_MAX as u64).map(|n| n as u32), help_heading = "Camera"
+    )]
+    pub fps: Option<u32>,
+
+    /// Pixel format asked of the camera; auto prefers JPEG, which costs no encoding.
+    #[arg(
+        long, value_name = "FORMAT", env = "PISTREAM_FORMAT", default_value = "auto",
+        value_parser = format_choice(), help_heading = "Camera"
+    )]
+    pub format: FormatChoice,
+
+    /// JPEG quality where frames must be encoded, 1 to 100.
+    #[arg(
+        long, value_name = "N", env = "PISTREAM_QUALITY", default_value_t = QUALITY,
+        value_parser = number(1, 100).map(|n| n as u8), help_heading = "Camera"
+    )]
+    pub quality: u8,
+
+    /// The camera is released this long after its last viewer (30s, 5m; 0: never).
+    #[arg(
+        long, value_name = "TIME", env = "PISTREAM_IDLE_OFF", default_value = IDLE_OFF_TEXT,
+        value_parser = time, help_heading = "Camera"
+    )]
+    pub idle_off: Duration,
+
+    /// Print the cameras of this machine with their formats, sizes and rates, and exit.
+    #[arg(long, help_heading = "Camera")]
+    pub list_cameras: bool,
+}
+
+const IDLE_OFF_TEXT: &str = "30s";
+const _: () = assert!(IDLE_OFF.as_secs() == 30);
+
+/// Where the frames come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Camera {
+    /// The first device that captures; the test picture as long as none was ever seen.
+    Auto,
+    /// This device node.
+    Device(PathBuf),
+    /// The moving test picture.
+    Test,
+}
+
+/// `--format`: a pixel format's V4L2 code, or none for the best one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormatChoice(pub Option<[u8; 4]>);
+
+/// Names of `--format` and what V4L2 calls them.
+const FORMATS: [(&str, Option<[u8; 4]>); 9] = [
+    ("auto", None),
+    ("mjpeg", Some(*b"MJPG")),
+    ("yuyv", Some(*b"YUYV")),
+    ("uyvy", Some(*b"UYVY")),
+    ("nv12", Some(*b"NV12")),
+    ("yu12", Some(*b"YU12")),
+    ("rgb3", Some(*b"RGB3")),
+    ("bgr3", Some(*b"BGR3")),
+    ("grey", Some(*b"GREY")),
+];
+
+impl Config {
+    /// Read argv and the environment. `Err` holds what to print and the exit code: `--help` and
+    /// `--version` end with 0, a wrong value with 2 and one line.
+    pub fn read() -> Result<Config, Exit> {
+        Config::from_words(std::env::args_os())
+    }
+
+    fn from_words<I: IntoIterator<Item: Into<std::ffi::OsString> + Clone>>(
+        words: I,
+    ) -> Result<Config, Exit> {
+        let command = Config::command();
+        let config = command
+            .try_get_matches_from(words)
+            .and_then(|matches| Config::from_arg_matches(&matches))
+            .map_err(Exit::from_clap)?;
+        if config.listen.len() > LISTENERS_MAX {
+            let text = format!("--listen: at most {LISTENERS_MAX} addresses");
+            return Err(Exit { text, code: 2 });
+        }
+        Ok(config)
+    }
+}
+
+/// The program ends before it began.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub text: String,
+    /// 0: goes to standard output; else to standard error.
+    pub code: u8,
+}
+
+impl Exit {
+    fn from_clap(error: clap::Error) -> Exit {
+        let text = error.render().to_string();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Exit { text: text.trim_end().to_owned(), code: 0 }
+            }
+            _ => {
+                // The first paragraph says what is wrong; usage and hints follow it.
+                let first = text.split("\n\n").next().unwrap_or_default();
+                let words: Vec<&str> = first.split_whitespace().collect();
+                Exit { text: format!("pistream: {}", words.join(" ")), code: 2 }
+            }
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address and a port, such as [::]:5000 or 127.0.0.1:8080".into())
+}
+
+fn camera(text: &str) -> Result<Camera, String> {
+    match text {
+        "auto" => Ok(Camera::Auto),
+        "test" => Ok(Camera::Test),
+        path if path.starts_with('/') => Ok(Camera::Device(path.into())),
+        _ => Err("auto, test, or a device's path such as /dev/video0".into()),
+    }
+}
+
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let side = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|n| digits && (16..=SIDE_PIXELS_MAX).contains(n))
+    };
+    text.split_once('x')
+        .and_then(|(w, h)| Some((side(w)?, side(h)?)))
+        .ok_or_else(|| format!("WIDTHxHEIGHT, such as 640x480, each from 16 to {SIDE_PIXELS_MAX}"))
+}
+
+/// "500ms", "30s", "5m", "2h", or a plain number of seconds.
+fn time(text: &str) -> Result<Duration, String> {
+    const ALLOWED: &str = "a time up to 24h, such as 500ms, 30s, 5m or 2h";
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(unit_at);
+    let number: u64 = digits.parse().map_err(|_| ALLOWED)?;
+    let ms = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(ALLOWED.into()),
+    };
+    number
+        .checked_mul(ms)
+        .filter(|ms| *ms <= 24 * 3_600_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| ALLOWED.into())
+}
+
+/// A whole number within bounds, with an error that names them.
+fn number(min: u64, max: u64) -> impl TypedValueParser<Value = u64> {
+    move |text: &str| {
+        let number = text.parse().ok().filter(|n| (min..=max).contains(n));
+        number.ok_or_else(|| format!("a whole number from {min} to {max}"))
+    }
+}
+
+fn format_choice() -> impl TypedValueParser<Value = FormatChoice> {
+    PossibleValuesParser::new(FORMATS.map(|(name, _)| name)).map(|chosen| {
+        FormatChoice(FORMATS.iter().find(|(name, _)| *name == chosen).and_then(|(_, code)| *code))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Config, Exit> {
+        Config::from_words(std::iter::once("pistream").chain(words.iter().copied()))
+    }
+
+    #[track_caller]
+    fn refuses(words: &[&str], parts: &[&str]) {
+        let exit = read(words).expect_err("a wrong value");
+        assert_eq!(exit.code, 2);
+        assert_eq!(exit.text.lines().count(), 1, "one line: {}", exit.text);
+        for part in parts {
+            assert!(exit.text.contains(part), "{:?} lacks {part:?}", exit.text);
+        }
+    }
+
+    #[test]
+    fn without_arguments_everything_has_its_default() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.listen, ["[::]:5000".parse().unwrap()]);
+        assert_eq!(config.camera, Camera::Auto);
+        assert_eq!((config.size, config.fps, config.quality), (None, None, 80));
+        assert_eq!(config.format, FormatChoice(None));
+        assert_eq!(config.idle_off, IDLE_OFF);
+    }
+
+    #[test]
+    fn values_are_understood() {
+        let config = read(&[
+            "--listen",
+            "127.0.0.1:1",
+            "--listen=[::1]:2",
+            "--camera",
+            "/dev/video3",
+            "--size",
+            "800x600",
+            "--fps",
+            "5",
+            "--format",
+            "nv12",
+            "--idle-off",
+            "0",
+            "--host-name",
+            "a.b",
+        ])
+        .unwrap();
+        assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.camera, Camera::Device("/dev/video3".into()));
+        assert_eq!(config.size, Some((800, 600)));
+        assert_eq!(config.format, FormatChoice(Some(*b"NV12")));
+        assert_eq!(config.idle_off, Duration::ZERO);
+        assert_eq!(time("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(time("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(time("7"), Ok(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_wrong_value_is_one_line_that_names_option_value_and_what_is_allowed() {
+        refuses(&["--size", "big"], &["--size", "big", "640x480"]);
+        refuses(&["--size", "0x480"], &["--size", "0x480", "16"]);
+        refuses(&["--size", "+640x480"], &["--size"]);
+        refuses(&["--fps", "0"], &["--fps", "'0'", "1", "240"]);
+        refuses(&["--fps", "x"], &["--fps", "'x'"]);
+        refuses(&["--quality", "101"], &["--quality", "101", "100"]);
+        refuses(&["--camera", "video0"], &["--camera", "video0", "/dev/video0"]);
+        refuses(&["--format", "h264"], &["--format", "h264", "mjpeg"]);
+        refuses(&["--listen", "5000"], &["--listen", "5000", "127.0.0.1:8080"]);
+        refuses(&["--idle-off", "soon"], &["--idle-off", "soon", "30s"]);
+        refuses(&["--idle-off", "99999999999999999999h"], &["--idle-off"]);
+        refuses(&["--idle-of", "1"], &["--idle-of"]);
+        refuses(&["--max-viewers", "0"], &["--max-viewers", "'0'"]);
+    }
+
+    #[test]
+    fn help_and_version_end_well() {
+        assert_eq!(read(&["--version"]).unwrap_err().code, 0);
+        let help = read(&["--help"]).unwrap_err();
+        assert_eq!(help.code, 0);
+        assert!(help.text.contains("--list-cameras") && help.text.contains("Camera:"));
+    }
+}

@@ -1,0 +1,512 @@
+//! The only file that knows turbojpeg and JPEG's markers: encode raw frames, mend a camera's own.
+//!
+//! Marker names and structure: ITU-T T.81, Annex B; the standard Huffman tables: its Annex K.3.
+//! Motion JPEG without tables: the USB Video Class payload format for MJPEG.
+
+use std::fmt;
+
+use memchr::{memchr, memmem};
+use turbojpeg::{Compressor, Image, Subsamp, YuvPlanesImage, compressed_buf_len};
+
+use crate::limits::{FRAME_BYTES_MAX, SEGMENTS_MAX};
+
+// ---- mending --------------------------------------------------------------------------------
+
+/// Why a camera's frame cannot be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// No bytes at all.
+    Empty,
+    /// Does not begin with SOI.
+    NoStart,
+    /// The head breaks off, or holds something that is no segment.
+    Head,
+    /// No EOI behind the last scan: the frame was cut off.
+    NoEnd,
+    /// Larger than `FRAME_BYTES_MAX`.
+    TooLarge,
+    /// A raw frame with fewer bytes than its size needs.
+    TooShort,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Broken::Empty => "no bytes",
+            Broken::NoStart => "no start of image",
+            Broken::Head => "a damaged head",
+            Broken::NoEnd => "no end of image",
+            Broken::TooLarge => "too many bytes",
+            Broken::TooShort => "too few bytes",
+        })
+    }
+}
+
+mod marker {
+    pub const SOI: u8 = 0xd8;
+    pub const EOI: u8 = 0xd9;
+    pub const SOS: u8 = 0xda;
+    pub const DHT: u8 = 0xc4;
+    pub const SOF0: u8 = 0xc0;
+    pub const SOF1: u8 = 0xc1;
+    pub const JPG: u8 = 0xc8;
+    pub const DAC: u8 = 0xcc;
+    pub const APP1: u8 = 0xe1;
+
+    pub fn is_frame(marker: u8) -> bool {
+        matches!(marker, SOF0..=0xcf) && !matches!(marker, DHT | JPG | DAC)
+    }
+
+    /// Markers without a segment; one of these has no place in a JPEG's head.
+    pub fn is_bare(marker: u8) -> bool {
+        matches!(marker, 0x00..=0xbf | 0xd0..=SOI | EOI)
+    }
+}
+
+/// Copy the camera's frame `bytes` into `out`, mended so that every program can read it.
+///
+/// Standard Huffman tables are put in where there are none; a picture inside the picture (an EXIF
+/// thumbnail) is taken out; what follows the end of the image is cut off. All other bytes are the
+/// camera's own. Gives width and height in pixels. On `Err`, `out` holds nothing of use.
+pub fn mend(bytes: &[u8], out: &mut Vec<u8>) -> Result<(u32, u32), Broken> {
+    out.clear();
+    match bytes {
+        [] => return Err(Broken::Empty),
+        [0xff, marker::SOI, ..] => {}
+        _ => return Err(Broken::NoStart),
+    }
+    if bytes.len() > FRAME_BYTES_MAX {
+        return Err(Broken::TooLarge);
+    }
+    let (mut at, mut copied) = (2, 0);
+    let (mut tables, mut frame) = (false, None);
+    for _ in 0..SEGMENTS_MAX {
+        let segment = Segment::read(bytes, at).ok_or(Broken::Head)?;
+        let body = segment.body(bytes);
+        match segment.marker {
+            marker::SOS => {
+                let (start_of_frame, size) = frame.ok_or(Broken::Head)?;
+                out.extend_from_slice(&bytes[copied..at]);
+                if !tables && matches!(start_of_frame, marker::SOF0 | marker::SOF1) {
+                    out.extend_from_slice(&STANDARD_TABLES);
+                }
+                let scan = out.len();
+                out.extend_from_slice(&bytes[at..]);
+                let end = end_of_image(&out[scan..]).ok_or(Broken::NoEnd)?;
+                out.truncate(scan + end);
+                return Ok(size);
+            }
+            marker::DHT => tables = true,
+            0xe0..=0xef if memmem::find(body, &[0xff, marker::SOI, 0xff]).is_some() => {
+                out.extend_from_slice(&bytes[copied..at]);
+                if let Some(kept) = without_thumbnail(segment.marker, body) {
+                    out.extend([0xff, segment.marker]);
+                    out.extend((kept.len() as u16 + 2).to_be_bytes());
+                    out.extend(kept);
+                }
+                copied = segment.end;
+            }
+            m if marker::is_frame(m) => frame = Some((m, size_in(body).ok_or(Broken::Head)?)),
+            m if marker::is_bare(m) => return Err(Broken::Head),
+            _ => {}
+        }
+        at = segment.end;
+    }
+    Err(Broken::Head)
+}
+
+/// A marker segment and where it lies.
+struct Segment {
+    marker: u8,
+    body: usize,
+    end: usize,
+}
+
+impl Segment {
+    /// The segment whose 0xFF stands at `at`, fill bytes allowed; none if it breaks off.
+    fn read(bytes: &[u8], at: usize) -> Option<Segment> {
+        if *bytes.get(at)? != 0xff {
+            return None;
+        }
+        let fill = bytes[at..].iter().position(|b| *b != 0xff)?;
+        let marker = bytes[at + fill];
+        let body = at + fill + 3;
+        let length = u16::from_be_bytes([*bytes.get(body - 2)?, *bytes.get(body - 1)?]);
+        let end = body - 2 + usize::from(length);
+        (length >= 2 && end <= bytes.len()).then_some(Segment { marker, body, end })
+    }
+
+    fn body<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.body..self.end]
+    }
+}
+
+/// Width and height from the body of a start-of-frame segment.
+fn size_in(body: &[u8]) -> Option<(u32, u32)> {
+    let [_, h1, h0, w1, w0, ..] = *body else { return None };
+    let size = (u16::from_be_bytes([w1, w0]).into(), u16::from_be_bytes([h1, h0]).into());
+    (size.0 > 0 && size.1 > 0).then_some(size)
+}
+
+/// How many bytes of `scan`, which begins at an SOS marker, belong to the picture: to behind the
+/// first EOI that follows a scan. None if there is none.
+fn end_of_image(scan: &[u8]) -> Option<usize> {
+    let mut at = Segment::read(scan, 0)?.end;
+    let mut segments = 1;
+    loop {
+        at += memchr(0xff, &scan[at..])?;
+        match *scan.get(at + 1)? {
+            0x00 | 0xd0..=0xd7 => at += 2, // a stuffed byte, a restart
+            0xff => at += 1,               // fill
+            marker::EOI => return Some(at + 2),
+            m if marker::is_bare(m) => return None,
+            _ => {
+                segments += 1;
+                at = Segment::read(scan, at).filter(|_| segments < SEGMENTS_MAX)?.end;
+            }
+        }
+    }
+}
+
+/// The body of an EXIF segment without its thumbnail; none if it is something else that
+/// holds a JPEG, or too odd to be cut: then the whole segment goes.
+///
+/// EXIF 2.32, section 4.5: the thumbnail is what the second directory (IFD1) points to.
+fn without_thumbnail(marker: u8, body: &[u8]) -> Option<Vec<u8>> {
+    let tiff = body.strip_prefix(b"Exif\0\0").filter(|_| marker == marker::APP1)?;
+    let little = match tiff.get(..4)? {
+        b"II*\0" => true,
+        b"MM\0*" => false,
+        _ => return None,
+    };
+    let u16_at = |at: usize| -> Option<usize> {
+        let b: [u8; 2] = tiff.get(at..at.checked_add(2)?)?.try_into().ok()?;
+        Some(usize::from(if little { u16::from_le_bytes(b) } else { u16::from_be_bytes(b) }))
+    };
+    let u32_at = |at: usize| -> Option<usize> {
+        let b: [u8; 4] = tiff.get(at..at.checked_add(4)?)?.try_into().ok()?;
+        usize::try_from(if little { u32::from_le_bytes(b) } else { u32::from_be_bytes(b) }).ok()
+    };
+    let first = u32_at(4)?;
+    let link = first.checked_add(2 + 12 * u16_at(first)?)?;
+    let second = u32_at(link).filter(|at| *at != 0)?;
+    let (mut offset, mut length) = (None, None);
+    for entry in 0..u16_at(second)? {
+        let at = second.checked_add(2 + 12 * entry)?;
+        match u16_at(at)? {
+            0x0201 => offset = u32_at(at + 8), // JPEGInterchangeFormat
+            0x0202 => length = u32_at(at + 8), // JPEGInterchangeFormatLength
+            _ => {}
+        }
+    }
+    let (offset, end) = (offset?, offset?.checked_add(length?)?);
+    let mut kept = body.to_vec();
+    let cut = kept.get_mut(6..)?;
+    cut.get_mut(link..link + 4)?.fill(0);
+    cut.get_mut(offset..end)?.fill(0);
+    if cut[end..].iter().all(|b| *b == 0) {
+        kept.truncate(6 + offset);
+    }
+    memmem::find(&kept, &[0xff, marker::SOI, 0xff]).is_none().then_some(kept)
+}
+
+/// DHT segment with the four tables of ITU-T T.81, K.3.3: luminance DC and AC, chrominance DC
+/// and AC. Cameras leave them out of Motion JPEG, where they are agreed on.
+#[rustfmt::skip]
+static STANDARD_TABLES: [u8; 420] = [
+    0xff, 0xc4, 0x01, 0xa2,
+    0x00,
+    0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0,
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+    0x10,
+    0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 0x7d,
+    0x01, 0x02, 0x03, 0x00, 0x04, 0x11, 0x05, 0x12, 0x21, 0x31, 0x41, 0x06, 0x13, 0x51, 0x61, 0x07,
+    0x22, 0x71, 0x14, 0x32, 0x81, 0x91, 0xa1, 0x08, 0x23, 0x42, 0xb1, 0xc1, 0x15, 0x52, 0xd1, 0xf0,
+    0x24, 0x33, 0x62, 0x72, 0x82, 0x09, 0x0a, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x25, 0x26, 0x27, 0x28,
+    0x29, 0x2a, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49,
+    0x4a, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69,
+    0x6a, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7a, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89,
+    0x8a, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9a, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7,
+    0xa8, 0xa9, 0xaa, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6, 0xb7, 0xb8, 0xb9, 0xba, 0xc2, 0xc3, 0xc4, 0xc5,
+    0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xda, 0xe1, 0xe2,
+    0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8, 0xe9, 0xea, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8,
+    0xf9, 0xfa,
+    0x01,
+    0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0,
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+    0x11,
+    0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 0x77,
+    0x00, 0x01, 0x02, 0x03, 0x11, 0x04, 0x05, 0x21, 0x31, 0x06, 0x12, 0x41, 0x51, 0x07, 0x61, 0x71,
+    0x13, 0x22, 0x32, 0x81, 0x08, 0x14, 0x42, 0x91, 0xa1, 0xb1, 0xc1, 0x09, 0x23, 0x33, 0x52, 0xf0,
+    0x15, 0x62, 0x72, 0xd1, 0x0a, 0x16, 0x24, 0x34, 0xe1, 0x25, 0xf1, 0x17, 0x18, 0x19, 0x1a, 0x26,
+    0x27, 0x28, 0x29, 0x2a, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48,
+    0x49, 0x4a, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68,
+    0x69, 0x6a, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7a, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87,
+    0x88, 0x89, 0x8a, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9a, 0xa2, 0xa3, 0xa4, 0xa5,
+    0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6, 0xb7, 0xb8, 0xb9, 0xba, 0xc2, 0xc3,
+    0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xda,
+    0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8, 0xe9, 0xea, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8,
+    0xf9, 0xfa,
+];
+
+// ---- encoding -------------------------------------------------------------------------------
+
+/// How the bytes of a raw frame lie, by their V4L2 names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Packed 4:2:2, Y U Y V.
+    Yuyv,
+    /// Packed 4:2:2, U Y V Y.
+    Uyvy,
+    /// 4:2:0, a plane of Y and one of U V pairs.
+    Nv12,
+    /// 4:2:0, planes of Y, U and V.
+    Yu12,
+    /// 24 bits, R G B.
+    Rgb3,
+    /// 24 bits, B G R.
+    Bgr3,
+    /// 8 bits of luminance.
+    Grey,
+}
+
+impl Layout {
+    /// Bytes of a row of `width` pixels, without padding, in the first plane.
+    pub fn row_bytes(self, width: usize) -> usize {
+        match self {
+            Layout::Yuyv | Layout::Uyvy => width.div_ceil(2) * 4,
+            Layout::Nv12 | Layout::Yu12 | Layout::Grey => width,
+            Layout::Rgb3 | Layout::Bgr3 => width * 3,
+        }
+    }
+}
+
+/// A raw frame as the driver gave it.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    pub layout: Layout,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Bytes from one row to the next in the first plane.
+    pub stride: usize,
+    /// Whether YUV runs from 16 to 235 (240), as in television, instead of JPEG's 0 to 255.
+    pub limited: bool,
+    pub bytes: &'a [u8],
+}
+
+impl Raw<'_> {
+    /// Bytes that a frame of this shape must have for every row to be there.
+    fn bytes_min(&self) -> usize {
+        let Raw { layout, width, height, stride, .. } = *self;
+        let rows = stride * height.saturating_sub(1) + layout.row_bytes(width);
+        match layout {
+            Layout::Nv12 => stride * height + chroma_bytes(stride, width, height),
+            Layout::Yu12 => {
+                stride * height
+                    + stride / 2 * height.div_ceil(2)
+                    + chroma_bytes(stride / 2, width / 2, height)
+            }
+            _ => rows,
+        }
+    }
+}
+
+/// Bytes of a half-height plane up to the end of its last row.
+fn chroma_bytes(stride: usize, row: usize, height: usize) -> usize {
+    stride * height.div_ceil(2).saturating_sub(1) + row
+}
+
+/// Why a raw frame was not encoded.
+#[derive(Debug)]
+pub enum Failed {
+    Broken(Broken),
+    Encoder(turbojpeg::Error),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failed::Broken(broken) => broken.fmt(f),
+            Failed::Encoder(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<turbojpeg::Error> for Failed {
+    fn from(error: turbojpeg::Error) -> Failed {
+        Failed::Encoder(error)
+    }
+}
+
+/// Makes JPEGs of raw frames; keeps its buffers from frame to frame.
+///
+/// YUV stays YUV: planes are sorted and stretched to full range, never turned into RGB.
+pub struct Encoder {
+    compressor: Compressor,
+    /// Y, U and V planes of the frame at hand, one behind the other.
+    planes: Vec<u8>,
+    /// Where the compressor writes. Only `*_to_slice` with a buffer of `compressed_buf_len`
+    /// is used: the crate's growing buffers can be freed twice.
+    jpeg: Vec<u8>,
+}
+
+impl Encoder {
+    /// `quality` from 1 to 100.
+    pub fn new(quality: u8) -> turbojpeg::Result<Encoder> {
+        let mut compressor = Compressor::new()?;
+        compressor.set_quality(quality.into())?;
+        Ok(Encoder { compressor, planes: Vec::new(), jpeg: Vec::new() })
+    }
+
+    /// Encode `raw` into `out`, whose old content goes. An odd last column or row of a format
+    /// that shares colours between pixels is left out.
+    pub fn encode(&mut self, raw: &Raw, out: &mut Vec<u8>) -> Result<(), Failed> {
+        let rows_fit = raw.stride >= raw.layout.row_bytes(raw.width);
+        let sides_fit = raw.width.min(raw.height) >= 2;
+        if !rows_fit || !sides_fit || raw.bytes.len() < raw.bytes_min() {
+            return Err(Failed::Broken(Broken::TooShort));
+        }
+        let subsamp = match raw.layout {
+            Layout::Yuyv | Layout::Uyvy => Subsamp::Sub2x1,
+            Layout::Nv12 | Layout::Yu12 | Layout::Rgb3 | Layout::Bgr3 => Subsamp::Sub2x2,
+            Layout::Grey => Subsamp::Gray,
+        };
+        let room = compressed_buf_len(raw.width, raw.height, subsamp)?;
+        if self.jpeg.len() < room {
+            self.jpeg = vec![0; room]; // zero pages cost nothing until they are written
+        }
+        let length = match raw.layout {
+            Layout::Rgb3 => self.pixels(raw, turbojpeg::PixelFormat::RGB, subsamp)?,
+            Layout::Bgr3 => self.pixels(raw, turbojpeg::PixelFormat::BGR, subsamp)?,
+            Layout::Grey if !raw.limited => {
+                self.pixels(raw, turbojpeg::PixelFormat::GRAY, subsamp)?
+            }
+            _ => self.yuv(raw, subsamp)?,
+        };
+        out.clear();
+        out.extend_from_slice(&self.jpeg[..length]);
+        Ok(())
+    }
+
+    fn pixels(
+        &mut self,
+        raw: &Raw,
+        format: turbojpeg::PixelFormat,
+        subsamp: Subsamp,
+    ) -> turbojpeg::Result<usize> {
+        let Raw { width, height, stride, bytes, .. } = *raw;
+        self.compressor.set_subsamp(subsamp)?;
+        let image = Image { pixels: bytes, width, pitch: stride, height, format };
+        self.compressor.compress_to_slice(image, &mut self.jpeg)
+    }
+
+    fn yuv(&mut self, raw: &Raw, subsamp: Subsamp) -> turbojpeg::Result<usize> {
+        // The chroma planes have whole samples only.
+        let width = if subsamp == Subsamp::Gray { raw.width } else { raw.width & !1 };
+        let height = if subsamp == Subsamp::Sub2x2 { raw.height & !1 } else { raw.height };
+        let chroma_height = if subsamp == Subsamp::Sub2x2 { height / 2 } else { height };
+        let chroma = if subsamp == Subsamp::Gray { 0 } else { width / 2 * chroma_height };
+        self.planes.resize(width * height + 2 * chroma, 0);
+        let (y, uv) = self.planes.split_at_mut(width * height);
+        let (u, v) = uv.split_at_mut(chroma);
+        if raw.limited {
+            fill::<true>(raw, width, [y, u, v]);
+        } else {
+            fill::<false>(raw, width, [y, u, v]);
+        }
+        let (y, uv) = self.planes.split_at(width * height);
+        let (u, v) = uv.split_at(chroma);
+        let image = YuvPlanesImage {
+            y_plane: y,
+            u_plane: u,
+            v_plane: v,
+            width,
+            height,
+            y_stride: width,
+            u_stride: width / 2,
+            v_stride: width / 2,
+            subsamp,
+        };
+        self.compressor.compress_yuv_planes_to_slice(&image, &mut self.jpeg)
+    }
+}
+
+/// Sort the samples of `raw` into planes of rows without padding, `width` luminance samples
+/// each, stretching them to full range if `LIMITED`.
+fn fill<const LIMITED: bool>(raw: &Raw, width: usize, [y, u, v]: [&mut [u8]; 3]) {
+    let Raw { layout, height, stride, bytes, .. } = *raw;
+    let half = width / 2;
+    match layout {
+        Layout::Yuyv => packed::<LIMITED, 0>(bytes, stride, width, [y, u, v]),
+        Layout::Uyvy => packed::<LIMITED, 1>(bytes, stride, width, [y, u, v]),
+        Layout::Nv12 => {
+            copy(bytes, stride, width, y, luma::<LIMITED>);
+            let pairs = bytes[stride * height..].chunks(stride);
+            for ((row, u), v) in pairs.zip(u.chunks_exact_mut(half)).zip(v.chunks_exact_mut(half)) {
+                for ((pair, u), v) in row.chunks_exact(2).zip(u).zip(v) {
+                    (*u, *v) = (chroma::<LIMITED>(pair[0]), chroma::<LIMITED>(pair[1]));
+                }
+            }
+        }
+        Layout::Yu12 => {
+            let (plane, next) = (stride * height, stride / 2 * height.div_ceil(2));
+            copy(bytes, stride, width, y, luma::<LIMITED>);
+            copy(&bytes[plane..], stride / 2, half, u, chroma::<LIMITED>);
+            copy(&bytes[plane + next..], stride / 2, half, v, chroma::<LIMITED>);
+        }
+        Layout::Grey => copy(bytes, stride, width, y, luma::<LIMITED>),
+        Layout::Rgb3 | Layout::Bgr3 => unreachable!("not YUV"),
+    }
+}
+
+/// Packed 4:2:2 with luminance at bytes `Y` and `Y + 2` of each four.
+fn packed<const LIMITED: bool, const Y: usize>(
+    bytes: &[u8],
+    stride: usize,
+    width: usize,
+    [y, u, v]: [&mut [u8]; 3],
+) {
+    let planes = y
+        .chunks_exact_mut(width)
+        .zip(u.chunks_exact_mut(width / 2))
+        .zip(v.chunks_exact_mut(width / 2));
+    for (row, ((y, u), v)) in bytes.chunks(stride).zip(planes) {
+        for (((four, y), u), v) in row.chunks_exact(4).zip(y.chunks_exact_mut(2)).zip(u).zip(v) {
+            y[0] = luma::<LIMITED>(four[Y]);
+            y[1] = luma::<LIMITED>(four[Y + 2]);
+            *u = chroma::<LIMITED>(four[1 - Y]);
+            *v = chroma::<LIMITED>(four[3 - Y]);
+        }
+    }
+}
+
+/// A plane row by row through `sample`.
+fn copy(bytes: &[u8], stride: usize, width: usize, plane: &mut [u8], sample: impl Fn(u8) -> u8) {
+    for (row, out) in bytes.chunks(stride).zip(plane.chunks_exact_mut(width)) {
+        for (from, to) in row.iter().zip(out) {
+            *to = sample(*from);
+        }
+    }
+}
+
+/// 16..=235 to 0..=255 (ITU-T T.871, section 7), in 16-bit arithmetic so that it vectorizes.
+#[inline(always)]
+fn luma<const LIMITED: bool>(sample: u8) -> u8 {
+    if !LIMITED {
+        return sample;
+    }
+    let above = i16::from(sample) - 16;
+    (above + ((above * 42 + 128) >> 8)).clamp(0, 255) as u8
+}
+
+/// 16..=240 around 128 to 0..=255 around 128.
+#[inline(always)]
+fn chroma<const LIMITED: bool>(sample: u8) -> u8 {
+    if !LIMITED {
+        return sample;
+    }
+    let off = i16::from(sample) - 128;
+    (128 + off + ((off * 35 + 128) >> 8)).clamp(0, 255) as u8
+}

@@ -1,0 +1,37 @@
+//! pistream: a camera site in one small program.
+//!
+//! The house, room by room, in reading order; a file uses its own room and rooms further up.
+//! `md/house.md` tells how they work together.
+//!
+//! | room | thread | owns |
+//! |---|---|---|
+//! | `limits` | – | every number that is promised |
+//! | `error` | – | the world's faults in words |
+//! | `config` | – | what the operator asked for |
+//! | `frame` | – | a picture on its way, and the slot where it is handed over |
+//! | `jpeg` | – | JPEG's markers and turbojpeg |
+//! | `http` | none: pure | requests, responses, one client as a machine |
+//! | `disk` | one | all files |
+//! | `camera` | one a camera | the video device |
+//! | `route` | none: pure | which request asks what |
+//! | `net` | the loop | `poll` and all sockets |
+
+pub mod limits;
+
+pub mod error;
+
+pub mod config;
+
+pub mod frame;
+
+pub mod jpeg;
+
+pub mod http;
+
+pub mod disk;
+
+pub mod camera;
+
+pub mod route;
+
+pub mod net;

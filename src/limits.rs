@@ -1,0 +1,150 @@
+//! Every number the house promises, each with its reason. Imports nothing of ours.
+//!
+//! A number that bounds a buffer, a queue, a loop or a wait stands here and nowhere else.
+
+use std::time::Duration;
+
+// ---- a request ------------------------------------------------------------------------------
+
+/// A request's head, empty lines before it included. Browsers send 1 to 2 KiB; cookies of other
+/// programs on the same host come on top.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Header fields of a request; the answer past that is 431.
+pub const HEADERS_MAX: usize = 64;
+/// A request's body. Forms of a few hundred photo names fit.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// One line of chunked coding: size, extension, line end; and one line of its trailer.
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+/// Trailer lines of a chunked body that are skipped before it counts as malformed.
+pub const TRAILER_LINES_MAX: usize = 32;
+/// One read from a socket; one buffer of this size serves all of them.
+pub const READ_BYTES: usize = 16 * 1024;
+/// Bytes that a client may have sent ahead of what was understood: a head and one read.
+pub const INBOX_BYTES_MAX: usize = HEAD_BYTES_MAX + READ_BYTES;
+/// Characters of a request's target in a log line.
+pub const LOGGED_TARGET_CHARS_MAX: usize = 200;
+
+// ---- a connection's patience ----------------------------------------------------------------
+
+/// A head must be whole within this; a human at telnet types slowly.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// A body must be whole within this, however much of it keeps coming.
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+/// A kept-alive connection without a next request is closed silently.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(15);
+/// A client that takes none of what it is owed for this long is gone.
+pub const STALL_TIME_MAX: Duration = Duration::from_secs(10);
+/// After the half-close, input is swallowed this long so that no reset overtakes our answer.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+// ---- the loop -------------------------------------------------------------------------------
+
+/// Pieces handed to one vectored write.
+pub const WRITE_PIECES_MAX: usize = 8;
+/// Rounds of pump-and-meet for one peer before the others get their turn.
+pub const TURNS_MAX: usize = 8;
+/// Reads of one peer in one round: 256 KiB.
+pub const READS_MAX: usize = 16;
+/// Events taken from the kernel at once.
+pub const EVENTS_MAX: usize = 256;
+/// Guests accepted in one turn, so that a flood of connections cannot starve the streams.
+pub const ACCEPTS_MAX: usize = 64;
+/// Waiting connections that the kernel holds for us.
+pub const BACKLOG: i32 = 1024;
+/// Streams and waiting snapshots served at once unless `--max-viewers` says otherwise.
+pub const VIEWERS: usize = 1000;
+/// The largest `--max-viewers`.
+pub const VIEWERS_MAX: usize = 100_000;
+/// Connections beside the viewers': pages, keep-alive, requests being read.
+pub const SPARE_SEATS: usize = 200;
+/// Descriptors kept back from the guests: listeners, camera, files, the log.
+pub const SPARE_DESCRIPTORS: usize = 64;
+/// `accept` is tried again after this when descriptors or memory had run out.
+pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+/// What a refused client is told to wait.
+pub const RETRY_AFTER_SECONDS: u32 = 10;
+/// Addresses that `--listen` may name.
+pub const LISTENERS_MAX: usize = 8;
+
+// ---- the stream -----------------------------------------------------------------------------
+
+/// A pause this long sends the last frame once more: Chrome draws a part when the next begins.
+pub const REPEAT_AFTER: Duration = Duration::from_millis(500);
+/// A viewer that asked for at most this many frames a second lives with pauses.
+pub const REPEAT_FPS_MIN: f64 = 2.0;
+/// A snapshot waits this long for a frame.
+pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(5);
+
+// ---- the camera -----------------------------------------------------------------------------
+
+/// One JPEG. A camera of 20 megapixels stays below it.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Pixels of one side.
+pub const SIDE_PIXELS_MAX: u32 = 16_384;
+/// Frames a second that may be asked for.
+pub const FPS_MAX: u32 = 240;
+/// Frames a second asked of a camera when nobody said: more costs every viewer.
+pub const FPS: u32 = 30;
+/// Frames a second of the test picture when nobody said: a Pi Zero has to encode them.
+pub const PATTERN_FPS: u32 = 10;
+/// JPEG quality of raw cameras when nobody said.
+pub const QUALITY: u8 = 80;
+/// JPEG quality of the test picture and NO SIGNAL.
+pub const PATTERN_QUALITY: u8 = 75;
+/// The size asked of a camera that makes JPEG.
+pub const JPEG_SIZE: (u32, u32) = (1280, 720);
+/// The size asked of a camera whose frames we must encode.
+pub const RAW_SIZE: (u32, u32) = (640, 480);
+/// Buffers asked of the driver. Fewer lose frames, more hold memory.
+pub const BUFFERS: u32 = 4;
+/// Buffers that a driver may give instead.
+pub const BUFFERS_MAX: usize = 32;
+/// Recycled JPEG buffers: one being filled, one newest, some still being sent.
+pub const POOL_MAX: usize = 4;
+/// A camera without a whole frame for this long is lost.
+pub const FRAME_TIME_MAX: Duration = Duration::from_secs(3);
+/// NO SIGNAL is shown this often.
+pub const NO_SIGNAL_PERIOD: Duration = Duration::from_secs(1);
+/// The first wait before a lost camera is tried again; it doubles up to the next.
+pub const REOPEN_MIN: Duration = Duration::from_millis(100);
+/// The longest wait before a lost camera is tried again.
+pub const REOPEN_MAX: Duration = Duration::from_secs(1);
+/// A node that has just appeared may refuse us this long, until udev has set its group.
+pub const NODE_TIME_MAX: Duration = Duration::from_secs(3);
+/// A camera's first frames are dark: this long after its start they count as settled.
+pub const SETTLE_TIME: Duration = Duration::from_secs(1);
+/// The camera is released this long after its last viewer, so that programs that poll
+/// every ten seconds do not switch it on and off.
+pub const IDLE_OFF: Duration = Duration::from_secs(30);
+/// Formats, sizes and rates read from one device; a driver that lists without end is cut off.
+pub const ENUMERATION_MAX: u32 = 256;
+/// Device nodes looked at.
+pub const NODES_MAX: usize = 64;
+/// Segments walked in one JPEG's head and between its scans.
+pub const SEGMENTS_MAX: usize = 1024;
+/// Frames that a camera thread dequeues at once to reach the newest.
+pub const DEQUEUES_MAX: usize = 32;
+/// Bytes of hot-plug news read at once.
+pub const HOTPLUG_BYTES: usize = 1024;
+
+// ---- the disk -------------------------------------------------------------------------------
+
+/// Jobs waiting for the disk thread; past that a page is answered 503.
+pub const JOBS_MAX: usize = 64;
+/// A file up to this size is answered whole by the job that opens it; a larger one is pulled
+/// in chunks of it.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+// ---- the end --------------------------------------------------------------------------------
+
+/// SIGTERM to exit.
+pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(2);
+
+const _: () = assert!(INBOX_BYTES_MAX >= HEAD_BYTES_MAX + READ_BYTES);
+const _: () = assert!(CHUNK_LINE_BYTES_MAX < INBOX_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX > INBOX_BYTES_MAX);
+const _: () = assert!(IDLE_TIME_MAX.as_secs() <= HEAD_TIME_MAX.as_secs());
+const _: () = assert!(DRAIN_TIME_MAX.as_secs() <= SHUTDOWN_TIME_MAX.as_secs());
+const _: () = assert!(REOPEN_MAX.as_millis() <= FRAME_TIME_MAX.as_millis());
+const _: () = assert!(BUFFERS as usize <= BUFFERS_MAX && BUFFERS as usize <= DEQUEUES_MAX);
+const _: () = assert!(WRITE_PIECES_MAX <= 16); // what every kernel's IOV_MAX allows

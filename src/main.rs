@@ -1,0 +1,36 @@
+//! argv to `Config` to a running house to an exit code. No logic.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use pistream::camera;
+use pistream::config::Config;
+use pistream::net::server::Server;
+
+fn main() -> ExitCode {
+    let config = match Config::read() {
+        Ok(config) => config,
+        Err(exit) if exit.code == 0 => {
+            println!("{}", exit.text);
+            return ExitCode::SUCCESS;
+        }
+        Err(exit) => {
+            eprintln!("{}", exit.text);
+            return ExitCode::from(exit.code);
+        }
+    };
+    if config.list_cameras {
+        print!("{}", camera::list());
+        return ExitCode::SUCCESS;
+    }
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .format(|out, record| writeln!(out, "{:5} {}", record.level(), record.args()))
+        .init();
+    match Server::open(&config).and_then(Server::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pistream: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The loop thread: the only room that knows `mio::Poll` and sockets. It waits in `poll` and
+//! nowhere else.
+
+mod listen;
+mod peer;
+pub mod server;

@@ -1,0 +1,141 @@
+//! A client at our end: its socket, what we know of it, and its machine. The one place where a
+//! socket's error becomes a close.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use crate::frame::Watch;
+use crate::http::Now;
+use crate::http::conn::{Close, Conn};
+use crate::http::outbox::Outbox;
+use crate::limits::{READ_BYTES, READS_MAX, WRITE_PIECES_MAX};
+
+/// One guest. mio tells of changes only (edges), so what they said is kept in latches until the
+/// kernel says "would block".
+#[derive(Debug)]
+pub struct Peer {
+    pub socket: TcpStream,
+    pub address: SocketAddr,
+    /// Counts all guests; tells this one from an earlier one in the same seat.
+    pub guest: u64,
+    pub readable: bool,
+    pub writable: bool,
+    /// The kernel has an error for us.
+    pub failed: bool,
+    /// On the list of those to be driven this turn.
+    pub touched: bool,
+    pub conn: Conn,
+    /// Its wish for frames, as a viewer or while it waits for a snapshot.
+    pub watch: Option<Watch>,
+    pub snapshot: Option<SnapshotWait>,
+    /// The file whose bytes it is being sent, when the disk thread does not have it.
+    pub file: Option<File>,
+}
+
+/// A snapshot that was asked for and has no frame yet.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotWait {
+    /// The camera has settled, or the client does not care.
+    pub settled: bool,
+    pub until: Instant,
+}
+
+impl Peer {
+    pub fn new(socket: TcpStream, address: SocketAddr, guest: u64, now: Now) -> Peer {
+        Peer {
+            socket,
+            address,
+            guest,
+            readable: true,
+            writable: true,
+            failed: false,
+            touched: false,
+            conn: Conn::new(now),
+            watch: None,
+            snapshot: None,
+            file: None,
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        let waits = self.snapshot.map(|wait| wait.until);
+        self.conn.deadline().into_iter().chain(waits).min()
+    }
+
+    /// Move bytes both ways as far as they go; whether any moved. Everything that can go wrong
+    /// with a socket ends in `Close::Left`: the other end is gone, which is an everyday event.
+    pub fn pump(&mut self, buffer: &mut [u8; READ_BYTES], now: Now) -> bool {
+        let moved = self.write(now).and_then(|wrote| Ok(self.read(buffer, now)? || wrote));
+        let failed = if self.failed { self.socket.take_error() } else { Ok(None) };
+        match (moved, failed) {
+            (Ok(moved), Ok(None)) => moved,
+            (Err(error), _) | (_, Err(error)) | (_, Ok(Some(error))) => {
+                log::debug!("{}: {error}", self.address);
+                self.conn.close(Close::Left);
+                true
+            }
+        }
+    }
+
+    fn write(&mut self, now: Now) -> io::Result<bool> {
+        let mut moved = false;
+        while self.writable && !self.conn.outbox().is_empty() {
+            match write_pieces(&self.socket, self.conn.outbox()) {
+                Ok((0, _)) => return Err(ErrorKind::WriteZero.into()),
+                Ok((sent, owed)) => {
+                    // A short write is "would block": the edge that follows is certain.
+                    self.writable = sent == owed;
+                    self.conn.sent(sent, now);
+                    moved = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(moved)
+    }
+
+    fn read(&mut self, buffer: &mut [u8; READ_BYTES], now: Now) -> io::Result<bool> {
+        let mut moved = false;
+        for _ in 0..READS_MAX {
+            let room = self.conn.room().min(READ_BYTES);
+            if !self.readable || room == 0 {
+                break;
+            }
+            match self.socket.read(&mut buffer[..room]) {
+                Ok(0) => {
+                    self.readable = false;
+                    self.conn.receive_end(now);
+                    moved = true;
+                }
+                Ok(received) => {
+                    self.conn.receive(&buffer[..received], now);
+                    moved = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Say that nothing more will come from us.
+    pub fn half_close(&mut self) {
+        if self.socket.shutdown(Shutdown::Write).is_err() {
+            self.conn.close(Close::Left);
+        }
+    }
+}
+
+/// One vectored write; how many bytes went, how many were offered.
+fn write_pieces(mut socket: &TcpStream, outbox: &Outbox) -> io::Result<(usize, usize)> {
+    let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
+    let (count, owed) = outbox.fill(&mut slices);
+    Ok((socket.write_vectored(&slices[..count])?, owed))
+}

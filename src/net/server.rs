@@ -1,0 +1,484 @@
+//! The loop: one turn is learn, deliver, expire, drive, accept.
+//!
+//! DESIGN. `poll` tells what has changed and nothing is done about it before all of it is
+//! known: events set latches. Then what other threads left is handed out, deadlines are met, each
+//! peer that anything happened to is driven until it rests, and last new guests come in, into
+//! seats that the closes before have freed. `drive` is the only way a peer gets on, whatever
+//! the cause, so nothing that is queued can be forgotten. The loop never blocks and never spins:
+//! with nothing to do it sleeps until the next deadline, or for ever.
+
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::net::{TcpListener, UnixStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::system::uname;
+use slab::Slab;
+
+use super::listen::listen;
+use super::peer::{Peer, SnapshotWait};
+use crate::camera;
+use crate::config::Config;
+use crate::disk::{Answer, Disk, Task, Ticket};
+use crate::error::{Error, Result};
+use crate::frame::{FrameSlot, Picture};
+use crate::http::Now;
+use crate::http::conn::{Close, Need};
+use crate::http::request::Method;
+use crate::http::response::{Part, Response};
+use crate::limits::{
+    ACCEPT_RETRY, ACCEPTS_MAX, EVENTS_MAX, READ_BYTES, REPEAT_AFTER, SNAPSHOT_TIME_MAX,
+    SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
+};
+use crate::route::{Action, Freshness, Hosts, route};
+
+const WAKE: Token = Token(0);
+const SIGNAL: Token = Token(1);
+/// Listeners have the tokens from here on, guests those behind them.
+const FIRST_LISTENER: usize = 2;
+
+/// The house in service.
+pub struct Server {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    signals: UnixStream,
+    disk: Disk,
+    camera: Arc<FrameSlot>,
+    hosts: Hosts,
+    viewers_max: usize,
+    seats_max: usize,
+    peers: Slab<Peer>,
+    /// Guests so far.
+    guests: u64,
+    /// Seats to be driven this turn. INVARIANT: once each; `Peer::touched` says so.
+    touched: Vec<usize>,
+    /// When `accept` failed for lack of means: try again then.
+    accept_again: Option<Instant>,
+    /// The newest frame, while somebody wants frames.
+    newest: Option<Newest>,
+    /// Not later than the first deadline of any peer.
+    earliest: Option<Instant>,
+    buffer: Box<[u8; READ_BYTES]>,
+    /// Another thread has left something.
+    woken: bool,
+    ending: bool,
+}
+
+struct Listener {
+    socket: TcpListener,
+    /// There may be guests at the door.
+    accepting: bool,
+}
+
+struct Newest {
+    part: Arc<Part>,
+    /// When it is shown once more because no other has come; none when it was.
+    repeat_at: Option<Instant>,
+}
+
+// ---- start and end --------------------------------------------------------------------------
+
+impl Server {
+    /// Listen, start the other threads, be ready to `run`.
+    pub fn open(config: &Config) -> Result<Server> {
+        let failed = |source| Error::new("start", "the event loop", source);
+        let poll = Poll::new().map_err(failed)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(failed)?);
+        let mut signals = signals().map_err(failed)?;
+        poll.registry().register(&mut signals, SIGNAL, Interest::READABLE).map_err(failed)?;
+        let mut listeners = Vec::new();
+        for (n, address) in config.listen.iter().enumerate() {
+            let mut socket = listen(*address)?;
+            let token = Token(FIRST_LISTENER + n);
+            poll.registry().register(&mut socket, token, Interest::READABLE).map_err(failed)?;
+            let address = socket.local_addr().map_err(failed)?;
+            log::info!("listening on http://{address}/");
+            listeners.push(Listener { socket, accepting: true });
+        }
+        let own_name = uname().nodename().to_string_lossy().into_owned();
+        Ok(Server {
+            disk: Disk::start(config.www.clone(), waker.clone())?,
+            camera: camera::start(config, waker)?,
+            hosts: Hosts::new(&config.host_names, &own_name),
+            viewers_max: config.max_viewers,
+            seats_max: seats(config.max_viewers),
+            poll,
+            listeners,
+            signals,
+            peers: Slab::new(),
+            guests: 0,
+            touched: Vec::new(),
+            accept_again: None,
+            newest: None,
+            earliest: None,
+            buffer: Box::new([0; READ_BYTES]),
+            woken: false,
+            ending: false,
+        })
+    }
+
+    /// Serve until SIGINT or SIGTERM.
+    pub fn run(mut self) -> Result<()> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while !self.ending {
+            self.turn(&mut events)?;
+        }
+        log::info!("ending");
+        self.camera.stop();
+        for peer in self.peers.iter_mut().map(|(_, peer)| peer) {
+            peer.conn.close(Close::Shutdown);
+            log::debug!("{}: closed: {:?}", peer.address, Close::Shutdown);
+        }
+        Ok(())
+    }
+}
+
+/// SIGINT and SIGTERM as bytes to read.
+fn signals() -> io::Result<UnixStream> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+    }
+    ours.set_nonblocking(true)?;
+    Ok(UnixStream::from_std(ours))
+}
+
+/// How many guests there is room for, with the soft limit on descriptors raised to the hard one.
+fn seats(viewers_max: usize) -> usize {
+    let Rlimit { maximum, current } = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: maximum, maximum };
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    };
+    let descriptors = limit.map_or(usize::MAX, |limit| limit as usize);
+    (viewers_max + SPARE_SEATS).min(descriptors.saturating_sub(SPARE_DESCRIPTORS)).max(1)
+}
+
+// ---- the turn -------------------------------------------------------------------------------
+
+impl Server {
+    fn turn(&mut self, events: &mut Events) -> Result<()> {
+        let timeout = self.sleep();
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
+            other => other.map_err(|source| Error::new("wait for", "events", source))?,
+        }
+        let now = Now { instant: Instant::now(), wall: SystemTime::now() };
+        self.learn(events);
+        if std::mem::take(&mut self.woken) {
+            self.deliver(now);
+        }
+        self.expire(now);
+        for seat in std::mem::take(&mut self.touched) {
+            self.drive(seat, now);
+        }
+        self.accept(now);
+        Ok(())
+    }
+
+    /// How long there is nothing to do; none: until something happens.
+    fn sleep(&self) -> Option<Duration> {
+        if !self.touched.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let repeat = self.newest.as_ref().and_then(|newest| newest.repeat_at);
+        let first = [self.earliest, repeat, self.accept_again].into_iter().flatten().min()?;
+        Some(first.saturating_duration_since(Instant::now()))
+    }
+
+    /// Set latches. Nothing is closed or accepted here, so no event can meet a later guest.
+    fn learn(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                WAKE => self.woken = true,
+                SIGNAL => self.ending |= self.signals.read(&mut [0; 16]).is_ok_and(|n| n > 0),
+                Token(token) if token < FIRST_LISTENER + self.listeners.len() => {
+                    self.listeners[token - FIRST_LISTENER].accepting = true;
+                }
+                Token(token) => {
+                    let seat = token - FIRST_LISTENER - self.listeners.len();
+                    let Some(peer) = self.peers.get_mut(seat) else { continue };
+                    peer.readable |= event.is_readable() || event.is_read_closed();
+                    peer.writable |= event.is_writable();
+                    peer.failed |= event.is_error();
+                    self.touch(seat);
+                }
+            }
+        }
+    }
+
+    /// Hand out what the other threads left.
+    fn deliver(&mut self, now: Now) {
+        while let Some((ticket, answer)) = self.disk.done() {
+            let Some(peer) = self.peers.get_mut(ticket.seat) else { continue };
+            if peer.guest != ticket.guest {
+                continue; // the guest has left, and another sits there
+            }
+            match answer {
+                Answer::Page(response, file) => {
+                    peer.file = file;
+                    peer.conn.answer(response, now);
+                }
+                Answer::Chunk(bytes, file) => {
+                    peer.file = Some(file);
+                    peer.conn.chunk(bytes, now);
+                }
+            }
+            self.touch(ticket.seat);
+        }
+        let shown = self.newest.as_ref().map(|newest| newest.part.frame.number);
+        let news = self.camera.newest().filter(|frame| Some(frame.number) != shown);
+        let Some(frame) = news.filter(|_| self.camera.demand() > 0) else { return };
+        let repeats = matches!(frame.picture, Picture::Live { .. });
+        let repeat_at = repeats.then(|| now.instant + REPEAT_AFTER);
+        self.newest = Some(Newest { part: Arc::new(Part::new(frame)), repeat_at });
+        for seat in self.seats_that(|peer| peer.watch.is_some()) {
+            self.snap(seat, now);
+            self.touch(seat);
+        }
+    }
+
+    /// Meet the deadlines that have come.
+    fn expire(&mut self, now: Now) {
+        if let Some(newest) = &mut self.newest
+            && newest.repeat_at.is_some_and(|at| at <= now.instant)
+        {
+            newest.repeat_at = None;
+            let part = newest.part.clone();
+            for seat in self.seats_that(|peer| peer.watch.is_some()) {
+                self.peers[seat].conn.repeat(&part, now);
+                self.touch(seat);
+            }
+        }
+        if self.earliest.is_none_or(|earliest| earliest > now.instant) {
+            return;
+        }
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.instant);
+        for seat in self.seats_that(|peer| due(peer.deadline())) {
+            let peer = &mut self.peers[seat];
+            if due(peer.snapshot.map(|wait| wait.until)) {
+                peer.snapshot = None;
+                peer.watch = None;
+                let sentence = "The camera gave no picture in time.";
+                peer.conn.answer(Response::unavailable(sentence), now);
+            } else {
+                peer.conn.expire(now);
+            }
+            self.touch(seat);
+        }
+        self.earliest = self.peers.iter().filter_map(|(_, peer)| peer.deadline()).min();
+    }
+
+    /// Let a peer get on until it rests, or until it is the others' turn.
+    fn drive(&mut self, seat: usize, now: Now) {
+        let Some(peer) = self.peers.get_mut(seat) else { return };
+        peer.touched = false;
+        for _ in 0..TURNS_MAX {
+            let Some(peer) = self.peers.get_mut(seat) else { return };
+            let moved = peer.pump(&mut self.buffer, now);
+            report(peer);
+            let need = peer.conn.need();
+            let met = need.is_some_and(|need| self.meet(seat, need, now));
+            if !moved && !met {
+                self.note_deadline(seat);
+                return;
+            }
+        }
+        self.touch(seat);
+    }
+
+    /// Do what a peer needs; whether it may get on now.
+    fn meet(&mut self, seat: usize, need: Need, now: Now) -> bool {
+        let peer = &mut self.peers[seat];
+        match need {
+            Need::Answer => self.answer(seat, now),
+            Need::Chunk { offset, length } => {
+                let ticket = Ticket { seat, guest: peer.guest };
+                let asked = peer.file.take().is_some_and(|file| {
+                    self.disk.ask(ticket, Task::ReadChunk { file, offset, length }).is_ok()
+                });
+                if !asked {
+                    peer.conn.close(Close::Truncated);
+                }
+            }
+            Need::Frame => {
+                let Some(newest) = &self.newest else { return false };
+                peer.conn.offer(&newest.part, now);
+                return !peer.conn.outbox().is_empty();
+            }
+            Need::HalfClose => peer.half_close(),
+            Need::Close(reason) => self.close(seat, reason),
+        }
+        true
+    }
+
+    /// Let new guests in. Last in the turn, because the closes before have made room.
+    fn accept(&mut self, now: Now) {
+        if self.accept_again.is_some_and(|at| at > now.instant) {
+            return;
+        }
+        self.accept_again = None;
+        let mut room = ACCEPTS_MAX;
+        for n in 0..self.listeners.len() {
+            while self.listeners[n].accepting {
+                if room == 0 {
+                    self.accept_again = Some(now.instant);
+                    return;
+                }
+                if self.peers.len() >= self.seats_max && !self.make_room() {
+                    return; // the latch survives, and every close is followed by this
+                }
+                room -= 1;
+                match self.listeners[n].socket.accept() {
+                    Ok((socket, address)) => self.welcome(socket, address, now),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        self.listeners[n].accepting = false;
+                    }
+                    // The guest left before the door was opened.
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(source) => {
+                        // Descriptors or memory have run out. No edge tells when there are some
+                        // again, so it is tried from time to time.
+                        log::warn!("{}", Error::new("accept", "a connection", source));
+                        self.accept_again = Some(now.instant + ACCEPT_RETRY);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+// ---- its parts ------------------------------------------------------------------------------
+
+impl Server {
+    fn welcome(
+        &mut self,
+        mut socket: mio::net::TcpStream,
+        address: std::net::SocketAddr,
+        now: Now,
+    ) {
+        let entry = self.peers.vacant_entry();
+        let seat = entry.key();
+        let token = Token(FIRST_LISTENER + self.listeners.len() + seat);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Err(source) = self.poll.registry().register(&mut socket, token, both) {
+            log::warn!("{}", Error::new("register", address, source));
+            return;
+        }
+        let _ = socket.set_nodelay(true); // fails only on a socket that is gone
+        self.guests += 1;
+        entry.insert(Peer::new(socket, address, self.guests, now));
+        self.touch(seat);
+    }
+
+    /// Answer the request that a peer has ready.
+    fn answer(&mut self, seat: usize, now: Now) {
+        let has_room = (self.camera.demand() as usize) < self.viewers_max;
+        let peer = &mut self.peers[seat];
+        let Some(request) = peer.conn.request() else { return };
+        let head_only = request.method == Method::Head;
+        match route(request, &self.hosts) {
+            Action::Reply(response) => peer.conn.answer(response, now),
+            Action::Stream { .. } if head_only => peer.conn.answer(Response::stream(None), now),
+            Action::Snapshot(_) if head_only => peer.conn.answer(Response::snapshot_head(), now),
+            Action::Stream { fps } if has_room => {
+                peer.watch = Some(self.camera.watch());
+                peer.conn.answer(Response::stream(fps), now);
+            }
+            Action::Snapshot(freshness) if has_room => self.begin_snapshot(seat, freshness, now),
+            Action::Stream { .. } | Action::Snapshot(_) => {
+                let sentence = "There are too many viewers; try again later.";
+                peer.conn.answer(Response::unavailable(sentence), now);
+            }
+            Action::Page(path) => {
+                let ticket = Ticket { seat, guest: peer.guest };
+                if self.disk.ask(ticket, Task::OpenPage(path)).is_err() {
+                    let sentence = "The disk is busy; try again later.";
+                    peer.conn.answer(Response::unavailable(sentence), now);
+                }
+            }
+        }
+    }
+
+    /// Answer with the frame that is there if it is fresh enough, else wait for the next one.
+    fn begin_snapshot(&mut self, seat: usize, freshness: Freshness, now: Now) {
+        let peer = &mut self.peers[seat];
+        let fresh = self.newest.as_ref().map(|newest| &newest.part.frame).filter(|frame| {
+            let age = now.wall.duration_since(frame.captured).unwrap_or_default();
+            let live = matches!(frame.picture, Picture::Live { .. });
+            live && freshness.max_age.is_some_and(|max_age| age <= max_age)
+        });
+        if let Some(frame) = fresh {
+            return peer.conn.answer(Response::snapshot(frame.clone()), now);
+        }
+        peer.watch = Some(self.camera.watch());
+        let until = now.instant + SNAPSHOT_TIME_MAX;
+        peer.snapshot = Some(SnapshotWait { settled: freshness.settled, until });
+    }
+
+    /// Give the newest frame to a peer that waits for a snapshot, if it will do.
+    fn snap(&mut self, seat: usize, now: Now) {
+        let (Some(peer), Some(newest)) = (self.peers.get_mut(seat), &self.newest) else { return };
+        let Some(wait) = peer.snapshot else { return };
+        let frame = &newest.part.frame;
+        let response = match &frame.picture {
+            Picture::Live { settled } if wait.settled && !settled => return,
+            Picture::Live { .. } => Response::snapshot(frame.clone()),
+            Picture::NoSignal { reason } => {
+                let sentence = format!("The camera gives no picture: {reason}.");
+                Response::unavailable(&sentence)
+            }
+        };
+        peer.snapshot = None;
+        peer.watch = None;
+        peer.conn.answer(response, now);
+    }
+
+    /// The end of a peer; the only one.
+    fn close(&mut self, seat: usize, reason: Close) {
+        let Some(mut peer) = self.peers.try_remove(seat) else { return };
+        log::debug!("{}: closed: {reason:?}", peer.address);
+        let _ = self.poll.registry().deregister(&mut peer.socket); // closing does it as well
+        drop(peer);
+        if self.camera.demand() == 0 {
+            self.newest = None; // from here on it would be a picture of the past
+        }
+    }
+
+    /// Give up the connection that has been idle longest.
+    fn make_room(&mut self) -> bool {
+        let idle = self.peers.iter().filter(|(_, peer)| peer.conn.is_idle());
+        let Some((seat, _)) = idle.min_by_key(|(_, peer)| peer.conn.since()) else { return false };
+        self.close(seat, Close::Idle);
+        true
+    }
+
+    fn touch(&mut self, seat: usize) {
+        let Some(peer) = self.peers.get_mut(seat) else { return };
+        if !std::mem::replace(&mut peer.touched, true) {
+            self.touched.push(seat);
+        }
+    }
+
+    fn note_deadline(&mut self, seat: usize) {
+        let deadline = self.peers.get(seat).and_then(Peer::deadline);
+        self.earliest = [self.earliest, deadline].into_iter().flatten().min();
+    }
+
+    fn seats_that(&self, chosen: impl Fn(&Peer) -> bool) -> Vec<usize> {
+        self.peers.iter().filter(|(_, peer)| chosen(peer)).map(|(seat, _)| seat).collect()
+    }
+}
+
+/// Write what became of a request into the log.
+fn report(peer: &mut Peer) {
+    let Some(report) = peer.conn.report() else { return };
+    let method = report.method.map_or("-".to_owned(), |m| format!("{m:?}").to_uppercase());
+    log::info!("{} {method} {} {}", peer.address, report.target, report.status.code());
+}
