@@ -380,10 +380,9 @@ impl Encoder {
         let length = match raw.layout {
             Layout::Rgb3 => self.pixels(raw, turbojpeg::PixelFormat::RGB, subsamp)?,
             Layout::Bgr3 => self.pixels(raw, turbojpeg::PixelFormat::BGR, subsamp)?,
-            Layout::Grey if !raw.limited => {
-                self.pixels(raw, turbojpeg::PixelFormat::GRAY, subsamp)?
-            }
-            _ => self.yuv(raw, subsamp)?,
+            Layout::Grey if raw.limited => self.stretched_grey(raw)?,
+            Layout::Grey => self.pixels(raw, turbojpeg::PixelFormat::GRAY, subsamp)?,
+            Layout::Yuyv | Layout::Uyvy | Layout::Nv12 | Layout::Yu12 => self.yuv(raw, subsamp)?,
         };
         out.clear();
         out.extend_from_slice(&self.jpeg[..length]);
@@ -402,12 +401,23 @@ impl Encoder {
         self.compressor.compress_to_slice(image, &mut self.jpeg)
     }
 
+    fn stretched_grey(&mut self, raw: &Raw) -> turbojpeg::Result<usize> {
+        let Raw { width, height, stride, bytes, .. } = *raw;
+        let mut plane = std::mem::take(&mut self.planes);
+        plane.resize(width * height, 0);
+        copy(bytes, stride, width, &mut plane, luma::<true>);
+        let full = Raw { stride: width, bytes: &plane, ..*raw };
+        let length = self.pixels(&full, turbojpeg::PixelFormat::GRAY, Subsamp::Gray);
+        self.planes = plane;
+        length
+    }
+
     fn yuv(&mut self, raw: &Raw, subsamp: Subsamp) -> turbojpeg::Result<usize> {
         // The chroma planes have whole samples only.
-        let width = if subsamp == Subsamp::Gray { raw.width } else { raw.width & !1 };
+        let width = raw.width & !1;
         let height = if subsamp == Subsamp::Sub2x2 { raw.height & !1 } else { raw.height };
         let chroma_height = if subsamp == Subsamp::Sub2x2 { height / 2 } else { height };
-        let chroma = if subsamp == Subsamp::Gray { 0 } else { width / 2 * chroma_height };
+        let chroma = width / 2 * chroma_height;
         self.planes.resize(width * height + 2 * chroma, 0);
         let (y, uv) = self.planes.split_at_mut(width * height);
         let (u, v) = uv.split_at_mut(chroma);
@@ -456,8 +466,7 @@ fn fill<const LIMITED: bool>(raw: &Raw, width: usize, [y, u, v]: [&mut [u8]; 3])
             copy(&bytes[plane..], stride / 2, half, u, chroma::<LIMITED>);
             copy(&bytes[plane + next..], stride / 2, half, v, chroma::<LIMITED>);
         }
-        Layout::Grey => copy(bytes, stride, width, y, luma::<LIMITED>),
-        Layout::Rgb3 | Layout::Bgr3 => unreachable!("not YUV"),
+        Layout::Grey | Layout::Rgb3 | Layout::Bgr3 => unreachable!("has no planes"),
     }
 }
 
@@ -509,4 +518,252 @@ fn chroma<const LIMITED: bool>(sample: u8) -> u8 {
     }
     let off = i16::from(sample) - 128;
     (128 + off + ((off * 35 + 128) >> 8)).clamp(0, 255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A real JPEG of 16 x 16 pixels, JFIF, baseline 4:2:0.
+    fn picture() -> Vec<u8> {
+        let pixels: Vec<u8> = (0..16 * 16 * 3).map(|n| (n * 7 % 251) as u8).collect();
+        let raw = Raw {
+            layout: Layout::Rgb3,
+            width: 16,
+            height: 16,
+            stride: 48,
+            limited: false,
+            bytes: &pixels,
+        };
+        let mut jpeg = Vec::new();
+        Encoder::new(80).unwrap().encode(&raw, &mut jpeg).unwrap();
+        jpeg
+    }
+
+    /// `jpeg` without segments of this kind.
+    fn without(jpeg: &[u8], marker: u8) -> Vec<u8> {
+        let (mut kept, mut at) = (vec![0xff, marker::SOI], 2);
+        loop {
+            let segment = Segment::read(jpeg, at).unwrap();
+            if segment.marker == marker::SOS {
+                kept.extend(&jpeg[at..]);
+                return kept;
+            }
+            if segment.marker != marker {
+                kept.extend(&jpeg[at..segment.end]);
+            }
+            at = segment.end;
+        }
+    }
+
+    /// `jpeg` with this segment behind SOI.
+    fn with(jpeg: &[u8], marker: u8, body: &[u8]) -> Vec<u8> {
+        let length = (body.len() as u16 + 2).to_be_bytes();
+        [&jpeg[..2], &[0xff, marker], &length[..], body, &jpeg[2..]].concat()
+    }
+
+    fn mended(bytes: &[u8]) -> Result<Vec<u8>, Broken> {
+        let mut out = vec![1, 2, 3]; // a recycled buffer
+        mend(bytes, &mut out).map(|size| {
+            assert_eq!(size, (16, 16));
+            out
+        })
+    }
+
+    /// EXIF with an orientation, a link to IFD1, and there a thumbnail at the end.
+    fn exif(little: bool, thumbnail: &[u8]) -> Vec<u8> {
+        let u16s = |v: u16| if little { v.to_le_bytes() } else { v.to_be_bytes() };
+        let u32s = |v: u32| if little { v.to_le_bytes() } else { v.to_be_bytes() };
+        let mut body = b"Exif\0\0".to_vec();
+        body.extend(if little { b"II*\0" } else { b"MM\0*" });
+        body.extend(u32s(8));
+        body.extend(u16s(1)); // IFD0: one entry
+        for (tag, kind, value) in [(0x0112, 3, 6)] {
+            body.extend([u16s(tag), u16s(kind)].concat());
+            body.extend([u32s(1), u32s(value)].concat());
+        }
+        body.extend(u32s(26)); // link to IFD1
+        body.extend(u16s(2));
+        for (tag, value) in [(0x0201, 56), (0x0202, thumbnail.len() as u32)] {
+            body.extend([u16s(tag), u16s(4)].concat());
+            body.extend([u32s(1), u32s(value)].concat());
+        }
+        body.extend(u32s(0));
+        body.extend(thumbnail);
+        body
+    }
+
+    #[test]
+    fn a_whole_picture_passes_untouched() {
+        assert_eq!(mended(&picture()), Ok(picture()));
+    }
+
+    #[test]
+    fn missing_huffman_tables_are_put_in() {
+        let bare = without(&picture(), marker::DHT);
+        let whole = mended(&bare).unwrap();
+        assert_eq!(whole.len(), bare.len() + STANDARD_TABLES.len());
+        let decode =
+            |jpeg: &[u8]| turbojpeg::decompress(jpeg, turbojpeg::PixelFormat::RGB).unwrap().pixels;
+        assert_eq!(
+            decode(&whole),
+            decode(&picture()),
+            "the encoder's tables are the standard ones"
+        );
+    }
+
+    #[test]
+    fn what_follows_the_end_is_cut_off() {
+        let stale = [&picture()[..], &[0; 64], &picture(), &[0xff, 0xd9]].concat();
+        assert_eq!(mended(&stale), Ok(picture()));
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused() {
+        let jpeg = picture();
+        assert_eq!(mended(&[]), Err(Broken::Empty));
+        assert_eq!(mended(&[0xff]), Err(Broken::NoStart));
+        assert_eq!(mended(&[0; 5000]), Err(Broken::NoStart));
+        assert_eq!(mended(&[0xff, 0xd8, 0xff, 0xd9]), Err(Broken::Head));
+        assert_eq!(mended(&jpeg[..jpeg.len() - 2]), Err(Broken::NoEnd));
+        assert_eq!(mended(&without(&jpeg, marker::SOF0)), Err(Broken::Head));
+        assert_eq!(mended(&vec![0xff; FRAME_BYTES_MAX]), Err(Broken::NoStart));
+        let endless = [&jpeg[..2], &[0xff, 0xfe, 0, 2].repeat(SEGMENTS_MAX + 1)].concat();
+        assert_eq!(mended(&endless), Err(Broken::Head));
+        for cut in 0..jpeg.len() {
+            assert!(mended(&jpeg[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_next_picture_in_the_middle_of_a_scan_is_a_break() {
+        let jpeg = picture();
+        let torn = [&jpeg[..jpeg.len() - 10], &jpeg[..]].concat();
+        assert_eq!(mended(&torn), Err(Broken::NoEnd));
+    }
+
+    #[test]
+    fn an_exif_thumbnail_is_taken_out_and_the_orientation_stays() {
+        for little in [true, false] {
+            let body = exif(little, &picture());
+            let whole = mended(&with(&picture(), marker::APP1, &body)).unwrap();
+            assert_eq!(memmem::find_iter(&whole, &[0xff, 0xd8]).count(), 1);
+            let segment = Segment::read(&whole, 2).unwrap();
+            let kept = segment.body(&whole);
+            assert_eq!(kept[..28], body[..28], "IFD0 and its orientation");
+            assert_eq!(kept[28..32], [0; 4], "no link to IFD1");
+            assert_eq!(kept.len(), body.len() - picture().len());
+        }
+    }
+
+    #[test]
+    fn a_picture_in_another_segment_takes_the_segment_with_it() {
+        let preview = [b"JFXX\0\x10", &picture()[..]].concat();
+        assert_eq!(mended(&with(&picture(), 0xe0, &preview)), Ok(picture()));
+        // EXIF whose thumbnail lies where it cannot be cut: a pointer to elsewhere.
+        let mut odd = exif(true, &picture());
+        odd[46..50].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(mended(&with(&picture(), marker::APP1, &odd)), Ok(picture()));
+    }
+
+    #[test]
+    fn other_segments_stay() {
+        let commented = with(&picture(), 0xfe, b"made by \xff\xd8\xff a poet");
+        assert_eq!(mended(&commented), Ok(commented.clone()));
+        let tagged = with(&picture(), 0xe4, b"vendor data");
+        assert_eq!(mended(&tagged), Ok(tagged.clone()));
+    }
+
+    #[test]
+    fn any_damage_ends_in_an_answer() {
+        let source = with(&picture(), marker::APP1, &exif(true, &picture()));
+        let mut state = 0x2545_f491_4f6c_dd1du64;
+        for _ in 0..20_000 {
+            let mut bytes = source.clone();
+            for _ in 0..3 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let at = state as usize % bytes.len();
+                bytes[at] = (state >> 32) as u8;
+            }
+            let mut out = Vec::new();
+            if mend(&bytes, &mut out).is_ok() {
+                assert!(out.starts_with(&[0xff, 0xd8]) && out.ends_with(&[0xff, 0xd9]));
+            }
+        }
+    }
+
+    /// A frame of one colour in every layout must come out as that colour.
+    #[test]
+    fn every_layout_keeps_its_colours() {
+        let (w, h) = (32, 16);
+        let padded =
+            |row: &[u8], rows: usize, pad: usize| [row, &vec![9; pad]].concat().repeat(rows);
+        let check = |layout: Layout, limited: bool, pad: usize, bytes: Vec<u8>, expect: [u8; 3]| {
+            let stride = layout.row_bytes(w) + pad;
+            let raw = Raw { layout, width: w, height: h, stride, limited, bytes: &bytes };
+            let mut jpeg = Vec::new();
+            Encoder::new(95).unwrap().encode(&raw, &mut jpeg).unwrap();
+            let image = turbojpeg::decompress(&jpeg, turbojpeg::PixelFormat::RGB).unwrap();
+            assert_eq!((image.width, image.height), (w, h));
+            for pixel in image.pixels.chunks(image.pitch).flat_map(|r| r[..3 * w].chunks(3)) {
+                let near = pixel.iter().zip(expect).all(|(a, b)| a.abs_diff(b) <= 4);
+                assert!(near, "{layout:?} limited {limited}: {pixel:?} is not {expect:?}");
+            }
+        };
+        let orange = [229, 126, 6]; // Y 139, Cb 60, Cr 182 in limited range, ITU-R BT.601
+        for pad in [0, 4] {
+            let yuyv = padded(&[139, 60, 139, 182].repeat(w / 2), h, pad);
+            check(Layout::Yuyv, true, pad, yuyv, orange);
+            let uyvy = padded(&[60, 139, 182, 139].repeat(w / 2), h, pad);
+            check(Layout::Uyvy, true, pad, uyvy, orange);
+            let luma = padded(&[139].repeat(w), h, pad);
+            let pairs = padded(&[60, 182].repeat(w / 2), h / 2, pad);
+            check(Layout::Nv12, true, pad, [luma.clone(), pairs].concat(), orange);
+            let u = padded(&[60].repeat(w / 2), h / 2, pad / 2);
+            let v = padded(&[182].repeat(w / 2), h / 2, pad / 2);
+            check(Layout::Yu12, true, pad, [luma, u, v].concat(), orange);
+            check(Layout::Rgb3, false, pad, padded(&orange.repeat(w), h, pad), orange);
+            check(Layout::Bgr3, false, pad, padded(&[6, 126, 229].repeat(w), h, pad), orange);
+            check(Layout::Grey, false, pad, padded(&[77].repeat(w), h, pad), [77; 3]);
+            check(Layout::Grey, true, pad, padded(&[16].repeat(w), h, pad), [0; 3]);
+            check(Layout::Grey, true, pad, padded(&[235].repeat(w), h, pad), [255; 3]);
+            let full = padded(&[77, 128, 77, 128].repeat(w / 2), h, pad);
+            check(Layout::Yuyv, false, pad, full, [77; 3]);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_too_short_for_its_size_is_refused() {
+        for layout in [
+            Layout::Yuyv,
+            Layout::Uyvy,
+            Layout::Nv12,
+            Layout::Yu12,
+            Layout::Rgb3,
+            Layout::Bgr3,
+            Layout::Grey,
+        ] {
+            for (width, height) in [(16, 8), (17, 9), (2, 2), (3, 3)] {
+                let stride = layout.row_bytes(width) + 2;
+                let whole = vec![128; stride * height * 3];
+                let raw = Raw { layout, width, height, stride, limited: true, bytes: &whole };
+                let enough = raw.bytes_min();
+                let mut encoder = Encoder::new(50).unwrap();
+                let mut out = Vec::new();
+                for bytes in [&whole[..enough], &whole[..enough - 1], &[]] {
+                    let result = encoder.encode(&Raw { bytes, ..raw }, &mut out);
+                    assert_eq!(
+                        result.is_ok(),
+                        bytes.len() >= enough,
+                        "{layout:?} {width}x{height}"
+                    );
+                }
+            }
+            let tiny =
+                Raw { layout, width: 1, height: 1, stride: 8, limited: true, bytes: &[0; 64] };
+            assert!(Encoder::new(50).unwrap().encode(&tiny, &mut Vec::new()).is_err());
+        }
+    }
 }

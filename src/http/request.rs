@@ -381,6 +381,9 @@ fn chunk_size(line: &[u8]) -> Result<u64, Reject> {
         Reject { status: Status::BadRequest, sentence: "The body's chunks are malformed." };
     let text = line.strip_suffix(b"\n").unwrap_or(line);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
+    if !text.first().is_some_and(u8::is_ascii_hexdigit) {
+        return Err(malformed); // httparse reads an empty size as 0
+    }
     let strict = [text, b"\r\n"].concat();
     match httparse::parse_chunk_size(&strict) {
         Ok(Parsed::Complete((length, size))) if length == strict.len() => Ok(size),
