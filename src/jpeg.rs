@@ -578,10 +578,8 @@ mod tests {
         body.extend(if little { b"II*\0" } else { b"MM\0*" });
         body.extend(u32s(8));
         body.extend(u16s(1)); // IFD0: one entry
-        for (tag, kind, value) in [(0x0112, 3, 6)] {
-            body.extend([u16s(tag), u16s(kind)].concat());
-            body.extend([u32s(1), u32s(value)].concat());
-        }
+        body.extend([u16s(0x0112), u16s(3)].concat());
+        body.extend([u32s(1), u32s(6)].concat());
         body.extend(u32s(26)); // link to IFD1
         body.extend(u16s(2));
         for (tag, value) in [(0x0201, 56), (0x0202, thumbnail.len() as u32)] {

@@ -135,6 +135,9 @@ pub const JOBS_MAX: usize = 64;
 /// in chunks of it.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
+/// The year 10000, where HTTP's dates end; a file may carry any time.
+pub const HTTP_DATE_MAX: Duration = Duration::from_secs(253_402_300_800);
+
 // ---- the end --------------------------------------------------------------------------------
 
 /// SIGTERM to exit.

@@ -1,6 +1,6 @@
 //! (method, path) to what is asked of the house: the whole site on one screen. Pure.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::time::Duration;
 
 use crate::http::request::{Method, Request};

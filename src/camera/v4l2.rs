@@ -20,7 +20,7 @@ use v4l::v4l2::vidioc;
 
 use crate::error::{Error, Result};
 use crate::jpeg::Layout;
-use crate::limits::{BUFFERS, BUFFERS_MAX, ENUMERATION_MAX, NODES_MAX};
+use crate::limits::{BUFFERS, BUFFERS_MAX, ENUMERATION_MAX, FRAME_TIME_MAX, NODES_MAX};
 
 // ---- requests -------------------------------------------------------------------------------
 
@@ -592,7 +592,7 @@ fn capture_time(buffer: &sys::v4l2_buffer) -> SystemTime {
         + Duration::from_micros(buffer.timestamp.tv_usec.clamp(0, 999_999) as u64);
     let monotonic = clock_gettime(ClockId::Monotonic);
     let monotonic = Duration::new(monotonic.tv_sec.max(0) as u64, monotonic.tv_nsec as u32);
-    now - monotonic.saturating_sub(stamp).min(Duration::from_secs(60))
+    now - monotonic.saturating_sub(stamp).min(FRAME_TIME_MAX)
 }
 
 /// A buffer of the driver in our memory.

@@ -4,11 +4,12 @@
 //! still take seconds. So the loop never touches a file: it hands a `Job` to this thread and goes
 //! on; the answer comes back as a `Done`, and the waker ends the loop's sleep. A job carries a
 //! `Ticket`, whose it is; if that guest has left meanwhile, nobody claims the answer and it is
-//! dropped. The queue has a limit; past it a page is answered 503 at once, and the streams, which
-//! need no disk, run on.
+//! dropped. The queue has a limit; past it a new page is answered 503 at once, a download that has
+//! begun waits its turn, and the streams, which need no disk, run on.
 
 pub mod site;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -38,17 +39,21 @@ pub enum Task {
     /// The page at a clean path: `http::request::Request::path`.
     OpenPage(String),
     /// Bytes of a file that an answer brought.
-    ReadChunk { file: File, offset: u64, length: usize },
+    ReadChunk { file: OpenFile, offset: u64, length: usize },
 }
 
 /// What it says.
 #[derive(Debug)]
 pub enum Answer {
     /// A whole response; the file if its body is to be pulled.
-    Page(Response, Option<File>),
+    Page(Response, Option<OpenFile>),
     /// The bytes read, none if the file broke off; and the file back.
-    Chunk(Vec<u8>, File),
+    Chunk(Vec<u8>, OpenFile),
 }
+
+/// A file that a client is being sent: the loop keeps it between two chunks and cannot touch it.
+#[derive(Debug)]
+pub struct OpenFile(File);
 
 type Job = (Ticket, Task);
 pub type Done = (Ticket, Answer);
@@ -58,6 +63,9 @@ pub type Done = (Ticket, Answer);
 pub struct Disk {
     jobs: SyncSender<Job>,
     done: Receiver<Done>,
+    /// Chunks for which the queue had no room. INVARIANT: one a guest at most, since a guest
+    /// asks for its next chunk when it has sent the last.
+    waiting: VecDeque<Job>,
 }
 
 /// The queue is full.
@@ -75,21 +83,35 @@ impl Disk {
             .name("disk-read".into())
             .spawn(move || work(&site, &todo, &answers, &waker))
             .map_err(|source| Error::new("start", "the disk thread", source))?;
-        Ok(Disk { jobs, done })
+        Ok(Disk { jobs, done, waiting: VecDeque::new() })
     }
 
-    /// Give a job to the thread, if its queue has room.
-    pub fn ask(&self, ticket: Ticket, task: Task) -> std::result::Result<(), Busy> {
+    /// Give a job to the thread. A page is refused when too many jobs are waiting.
+    pub fn ask(&mut self, ticket: Ticket, task: Task) -> std::result::Result<(), Busy> {
+        let begins = matches!(task, Task::OpenPage(_));
+        if begins && !self.waiting.is_empty() {
+            return Err(Busy);
+        }
         match self.jobs.try_send((ticket, task)) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(Busy),
+            Err(TrySendError::Full(_)) if begins => Err(Busy),
+            Err(TrySendError::Full(job)) => {
+                self.waiting.push_back(job);
+                Ok(())
+            }
             Err(TrySendError::Disconnected(_)) => unreachable!("the process ends with its disk"),
         }
     }
 
     /// The next answer that is there.
-    pub fn done(&self) -> Option<Done> {
-        self.done.try_recv().ok()
+    pub fn done(&mut self) -> Option<Done> {
+        let done = self.done.try_recv().ok()?;
+        if let Some(job) = self.waiting.pop_front()
+            && let Err(TrySendError::Full(job)) = self.jobs.try_send(job)
+        {
+            self.waiting.push_front(job);
+        }
+        Some(done)
     }
 }
 
@@ -100,7 +122,7 @@ fn work(site: &Site, todo: &Receiver<Job>, answers: &SyncSender<Done>, waker: &W
             Task::OpenPage(path) => page(site, &path),
             Task::ReadChunk { file, offset, length } => {
                 let mut bytes = vec![0; length];
-                let read = file.read_at(&mut bytes, offset).unwrap_or_else(|source| {
+                let read = file.0.read_at(&mut bytes, offset).unwrap_or_else(|source| {
                     log::warn!("{}", Error::new("read", "a page's file", source));
                     0
                 });
@@ -120,7 +142,7 @@ fn work(site: &Site, todo: &Receiver<Job>, answers: &SyncSender<Done>, waker: &W
 fn page(site: &Site, path: &str) -> Answer {
     match site.open(path) {
         Ok(Found::Page(response)) => Answer::Page(response, None),
-        Ok(Found::File(response, file)) => Answer::Page(response, Some(file)),
+        Ok(Found::File(response, file)) => Answer::Page(response, Some(OpenFile(file))),
         Ok(Found::Nothing) => {
             Answer::Page(Response::sentence(Status::NotFound, "There is no such page."), None)
         }

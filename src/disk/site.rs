@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::http::response::{Body, Response, Status, Validators};
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, HTTP_DATE_MAX};
 
 /// Kept by the browser, but asked after each time.
 const REVALIDATE: &str = "no-cache";
@@ -209,8 +209,7 @@ fn validators(stat: &Stat) -> Validators {
 
 /// HTTP's dates have years of four digits, and a file may carry any time.
 fn has_http_date(time: SystemTime) -> bool {
-    const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
-    time.duration_since(UNIX_EPOCH).is_ok_and(|since| since < YEAR_10000)
+    time.duration_since(UNIX_EPOCH).is_ok_and(|since| since < HTTP_DATE_MAX)
 }
 
 /// A hash that tells one build's page from another's; it need not withstand anyone.

@@ -340,6 +340,11 @@ impl Conn {
         }
     }
 
+    /// Whether bytes of the body are still to be pulled.
+    pub fn pulls(&self) -> bool {
+        matches!(&self.phase, Phase::Reply { pulled, .. } if !pulled.is_empty())
+    }
+
     /// What to write into the log, once.
     pub fn report(&mut self) -> Option<Report> {
         self.report.take()

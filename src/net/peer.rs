@@ -1,13 +1,13 @@
 //! A client at our end: its socket, what we know of it, and its machine. The one place where a
 //! socket's error becomes a close.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Instant;
 
 use mio::net::TcpStream;
 
+use crate::disk::OpenFile;
 use crate::frame::Watch;
 use crate::http::Now;
 use crate::http::conn::{Close, Conn};
@@ -33,7 +33,7 @@ pub struct Peer {
     pub watch: Option<Watch>,
     pub snapshot: Option<SnapshotWait>,
     /// The file whose bytes it is being sent, when the disk thread does not have it.
-    pub file: Option<File>,
+    pub file: Option<OpenFile>,
 }
 
 /// A snapshot that was asked for and has no frame yet.
@@ -70,7 +70,10 @@ impl Peer {
     /// with a socket ends in `Close::Left`: the other end is gone, which is an everyday event.
     pub fn pump(&mut self, buffer: &mut [u8; READ_BYTES], now: Now) -> bool {
         let moved = self.write(now).and_then(|wrote| Ok(self.read(buffer, now)? || wrote));
-        let failed = if self.failed { self.socket.take_error() } else { Ok(None) };
+        let failed = match std::mem::take(&mut self.failed) {
+            true => self.socket.take_error(),
+            false => Ok(None),
+        };
         match (moved, failed) {
             (Ok(moved), Ok(None)) => moved,
             (Err(error), _) | (_, Err(error)) | (_, Ok(Some(error))) => {

@@ -162,7 +162,7 @@ fn seats(viewers_max: usize) -> usize {
 
 impl Server {
     fn turn(&mut self, events: &mut Events) -> Result<()> {
-        let timeout = self.sleep();
+        let timeout = self.time_to_wait();
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
             other => other.map_err(|source| Error::new("wait for", "events", source))?,
@@ -176,12 +176,15 @@ impl Server {
         for seat in std::mem::take(&mut self.touched) {
             self.drive(seat, now);
         }
+        if self.camera.demand() == 0 {
+            self.newest = None; // from here on it would be a picture of the past
+        }
         self.accept(now);
         Ok(())
     }
 
     /// How long there is nothing to do; none: until something happens.
-    fn sleep(&self) -> Option<Duration> {
+    fn time_to_wait(&self) -> Option<Duration> {
         if !self.touched.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -220,12 +223,12 @@ impl Server {
             }
             match answer {
                 Answer::Page(response, file) => {
-                    peer.file = file;
                     peer.conn.answer(response, now);
+                    peer.file = file.filter(|_| peer.conn.pulls());
                 }
                 Answer::Chunk(bytes, file) => {
-                    peer.file = Some(file);
                     peer.conn.chunk(bytes, now);
+                    peer.file = Some(file).filter(|_| peer.conn.pulls());
                 }
             }
             self.touch(ticket.seat);
@@ -445,10 +448,6 @@ impl Server {
         let Some(mut peer) = self.peers.try_remove(seat) else { return };
         log::debug!("{}: closed: {reason:?}", peer.address);
         let _ = self.poll.registry().deregister(&mut peer.socket); // closing does it as well
-        drop(peer);
-        if self.camera.demand() == 0 {
-            self.newest = None; // from here on it would be a picture of the past
-        }
     }
 
     /// Give up the connection that has been idle longest.

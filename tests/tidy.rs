@@ -1,0 +1,232 @@
+//! The house's laws that a program can check: style is a test, not a wish. `md/house.md` has
+//! the laws with their reasons.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms in the order of imports: a file uses its own room and rooms further left.
+const ROOMS: [&str; 11] = [
+    "limits", "error", "config", "frame", "jpeg", "http", "disk", "camera", "route", "net", "main",
+];
+const LINE_CHARS_MAX: usize = 100;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// A source file, its room, and its lines without the tests at the bottom.
+struct Source {
+    path: String,
+    room: String,
+    lines: Vec<String>,
+    whole: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    collect(&root, &mut found);
+    assert!(found.len() > 15, "the tree is there");
+    let source = |path: PathBuf| {
+        let whole = fs::read_to_string(&path).expect("a source file");
+        let path = path.strip_prefix(&root).expect("below src").display().to_string();
+        let room = path.split(['/', '.']).next().unwrap_or_default().to_owned();
+        let code = whole.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        Source { path, room, lines: code.lines().map(str::to_owned).collect(), whole }
+    };
+    found.into_iter().map(source).collect()
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        match entry.path() {
+            path if path.is_dir() => collect(&path, found),
+            path if path.extension().is_some_and(|e| e == "rs") => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+impl Source {
+    /// Code lines with their numbers; comments are left out.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.lines.iter().enumerate().map(|(n, line)| (n + 1, line.as_str()));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+/// Fail if a code line of the files chosen holds one of `words`.
+fn forbid(law: &str, words: &[&str], chosen: impl Fn(&Source) -> bool) {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| chosen(source)) {
+        for (n, line) in source.code() {
+            for word in words.iter().filter(|word| line.contains(**word)) {
+                broken.push(format!("src/{}:{n}: {word}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{law}\n{}", broken.join("\n"));
+}
+
+#[test]
+fn imports_go_to_the_left_only() {
+    for source in sources().iter().filter(|source| source.path != "lib.rs") {
+        let own = ROOMS.iter().position(|room| *room == source.room);
+        let own = own.unwrap_or_else(|| panic!("src/{} is in no known room", source.path));
+        for (n, line) in source.code() {
+            let uses = line.split("crate::").skip(1).chain(line.split("pistream::").skip(1));
+            for rest in uses.filter(|_| !line.contains("macro_rules")) {
+                let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+                let room = ROOMS.iter().position(|room| Some(*room) == name);
+                let room = room.unwrap_or_else(|| panic!("src/{}:{n}: {line}", source.path));
+                assert!(room <= own, "src/{}:{n} looks to the right: {}", source.path, line.trim());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_loop_waits_only_in_poll() {
+    forbid(
+        "net/ may not touch files, sleep, lock or wait for a channel",
+        &["std::fs", "rustix::fs", "sleep", ".lock(", ".recv(", "recv_timeout", ".join()"],
+        |source| source.room == "net",
+    );
+    let polls = |source: &Source| source.code().filter(|(_, l)| l.contains(".poll(")).count();
+    let all: usize = sources().iter().map(polls).sum();
+    assert_eq!(all, 1, "one poll in the house");
+}
+
+#[test]
+fn http_and_route_are_pure() {
+    forbid(
+        "http/ and route.rs have no socket, file, thread, clock or log",
+        &["std::net", "std::fs", "std::thread", "rustix", "mio::", "::now()", "log::", "env::var"],
+        |source| ["http", "route"].contains(&source.room.as_str()),
+    );
+}
+
+#[test]
+fn one_owner_each() {
+    forbid("sockets belong to net/", &["mio::net", "TcpStream", "TcpListener", "socket2"], |s| {
+        s.room != "net"
+    });
+    forbid("files belong to disk/; camera/ has its devices", &["std::fs", "rustix::fs"], |s| {
+        !["disk", "camera"].contains(&s.room.as_str())
+    });
+    forbid("the device belongs to camera/v4l2.rs", &["v4l::", "libc::ioctl"], |s| {
+        s.path != "camera/v4l2.rs"
+    });
+    forbid("turbojpeg belongs to jpeg.rs", &["turbojpeg"], |s| s.path != "jpeg.rs");
+    forbid("httparse belongs to http/request.rs", &["httparse"], |s| s.path != "http/request.rs");
+    forbid("mio belongs to net/; others hold its waker", &["mio::"], |s| {
+        s.room != "net" && !s.lines.iter().all(|l| !l.contains("mio::") || l == "use mio::Waker;")
+    });
+}
+
+#[test]
+fn only_the_slot_has_a_lock_and_no_queue_is_endless() {
+    forbid("no Mutex but the slot's", &["Mutex", "RwLock", "Condvar"], |s| s.path != "frame.rs");
+    forbid("queues between threads have a limit", &["mpsc::channel", " channel("], |_| true);
+}
+
+#[test]
+fn numbers_that_bound_stand_in_limits() {
+    let times = ["Duration::from_secs(", "Duration::from_millis(", "Duration::from_micros("];
+    let mut broken = Vec::new();
+    for source in
+        sources().iter().filter(|s| !["limits.rs", "config.rs"].contains(&s.path.as_str()))
+    {
+        for (n, line) in source.code() {
+            for time in times {
+                let digits = line.split(time).nth(1).and_then(|rest| rest.chars().next());
+                // A second is a unit, not a bound.
+                let unit = line.contains("from_secs(1)") || line.contains("from_micros(999)");
+                if digits.is_some_and(|c| c.is_ascii_digit()) && !unit {
+                    broken.push(format!("src/{}:{n}: {}", source.path, line.trim()));
+                }
+            }
+            let bound = ["_MAX: ", "_MIN: "].iter().any(|suffix| line.contains(suffix));
+            if bound && line.trim_start().trim_start_matches("pub ").starts_with("const ") {
+                broken.push(format!("src/{}:{n}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "bounds and times belong into limits.rs:\n{}", broken.join("\n"));
+    let limits = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/limits.rs"));
+    assert!(!limits.expect("limits.rs").contains("crate::"), "limits.rs imports nothing of ours");
+}
+
+#[test]
+fn unsafe_is_rare_and_explained() {
+    forbid("unsafe has one home", &["unsafe "], |source| source.path != "camera/v4l2.rs");
+    for source in sources() {
+        for (n, line) in source.code().filter(|(_, line)| line.contains("unsafe ")) {
+            // The comment stands above the statement that holds the block.
+            let above = source.lines[..n - 1].iter().rev().take(4);
+            let explained = above
+                .map(|l| l.trim())
+                .any(|l| l.starts_with("// SAFETY:") || l.starts_with("/// # Safety"));
+            let declares = line.contains("unsafe trait");
+            assert!(explained || declares, "src/{}:{n} has no SAFETY: {line}", source.path);
+        }
+    }
+}
+
+#[test]
+fn nothing_unfinished_and_no_panics_by_laziness() {
+    let words =
+        [".unwrap()", ".expect(", "todo!", "unimplemented!", "dbg!", "TODO", "FIXME", "allow(dead"];
+    forbid("no panics by laziness, nothing unfinished", &words, |_| true);
+    forbid("only main prints", &["println!", "print!("], |source| source.path != "main.rs");
+}
+
+#[test]
+fn every_file_says_what_it_owns() {
+    for source in sources() {
+        assert!(source.whole.starts_with("//! "), "src/{} does not", source.path);
+    }
+}
+
+#[test]
+fn lines_and_functions_are_short() {
+    for source in sources() {
+        for (n, line) in source.whole.lines().enumerate() {
+            let chars = line.chars().count();
+            assert!(chars <= LINE_CHARS_MAX, "src/{}:{}: {chars} chars", source.path, n + 1);
+        }
+        // rustfmt ends a function at the indent that it began with.
+        let mut open: Option<(usize, String, usize)> = None;
+        for (n, line) in source.lines.iter().enumerate() {
+            let trimmed = line.trim_start();
+            let indent = line.len() - trimmed.len();
+            let begins = ["fn ", "pub fn ", "const fn ", "pub const fn "];
+            if begins.iter().any(|begin| trimmed.starts_with(begin)) && open.is_none() {
+                open = Some((n, trimmed.to_owned(), indent));
+            }
+            if let Some((start, name, at)) = &open
+                && trimmed == "}"
+                && indent == *at
+            {
+                let lines = n - start + 1;
+                assert!(lines <= FUNCTION_LINES_MAX, "src/{}: {name}: {lines} lines", source.path);
+                open = None;
+            }
+        }
+        assert!(open.is_none(), "src/{}: the check lost its way: {open:?}", source.path);
+    }
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    let manifest = manifest.expect("Cargo.toml");
+    let (mut section, mut above, mut seen) = ("", "", 0);
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section.contains("dependencies") && line.contains(" = ") {
+            assert!(above.starts_with('#'), "{line}: no reason above it");
+            seen += 1;
+        }
+        above = line;
+    }
+    assert!(seen >= 10, "the dependencies were read");
+}
