@@ -288,7 +288,7 @@ impl Operator {
         if !found.is_empty() {
             return Ok(found.swap_remove(known.unwrap_or(0)));
         }
-        let none = || Error::found("find", "a camera", "there is none".to_owned());
+        let none = || Error::found("find", "a camera", "none is plugged in".to_owned());
         Err(complaints.into_iter().next().unwrap_or_else(none))
     }
 
@@ -395,7 +395,8 @@ impl Operator {
         };
         let drops = &self.slot.drops;
         let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
-        log::info!(
+        log::log!(
+            self.level(),
             "camera: stopped after {} frames; dropped since the start: {} damaged, {} empty, \
              {} broken, {} skipped",
             run.shown,
@@ -423,12 +424,13 @@ impl Operator {
         let pace = too_fast.then(|| Pace::new(wish.fps.into()));
         let fps = given.fps.map_or("unknown".to_owned(), |fps| format!("{fps:.0}"));
         let size = (given.width, given.height);
-        log::info!("camera: {name}: {} {}x{} at {fps} fps", given.format, size.0, size.1);
+        let format = given.format;
+        log::log!(self.level(), "camera: {name}: {format} {}x{} at {fps} fps", size.0, size.1);
         if let Some(asked) = self.config.size.filter(|asked| *asked != size) {
             let (width, height) = asked;
-            log::warn!(
-                "camera: it has no {width}x{height} in {}; {}x{} is the nearest it gives",
-                given.format,
+            log::log!(
+                self.level(),
+                "camera: it has no {width}x{height} in {format}; {}x{} is the nearest it gives",
                 size.0,
                 size.1
             );
@@ -436,6 +438,11 @@ impl Operator {
         self.size = Some(size);
         let now = Instant::now();
         Ok(Run { capture, encoder, pace, started: now, last_frame: now, shown: 0 })
+    }
+
+    /// For lines that every attempt repeats: a loss is one line, and so is its end.
+    fn level(&self) -> log::Level {
+        if self.absence.is_some() { log::Level::Debug } else { log::Level::Info }
     }
 
     /// Take what the device has and publish the newest of it.
@@ -451,7 +458,8 @@ impl Operator {
             };
         };
         // Encoding may be slower than the camera: then only the newest frame is worth it.
-        for _ in 1..if run.encoder.is_some() { DEQUEUES_MAX } else { 1 } {
+        let reads_more = if run.encoder.is_some() { DEQUEUES_MAX } else { 0 };
+        for _ in 0..reads_more {
             let Some(newer) = run.capture.dequeue()? else { break };
             run.capture.requeue(std::mem::replace(&mut filled, newer))?;
             count(&self.slot.drops.skipped);
