@@ -43,6 +43,7 @@ pub struct Config {
         value_name = "NAME",
         env = "PISTREAM_HOST_NAME",
         value_delimiter = ',',
+        value_parser = host_name,
         help_heading = "Site"
     )]
     pub host_names: Vec<String>,
@@ -186,6 +187,15 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an address and a port, such as [::]:5000 or 127.0.0.1:8080".into())
 }
 
+fn host_name(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    match text == "*" || (plain && !name.is_empty()) {
+        true => Ok(text.to_owned()),
+        false => Err("a name without scheme and port, such as cam.example.org, or *".into()),
+    }
+}
+
 fn camera(text: &str) -> Result<Camera, String> {
     match text {
         "auto" => Ok(Camera::Auto),
@@ -311,6 +321,7 @@ mod tests {
         refuses(&["--idle-off", "soon"], &["--idle-off", "soon", "30s"]);
         refuses(&["--idle-off", "99999999999999999999h"], &["--idle-off"]);
         refuses(&["--idle-of", "1"], &["--idle-of"]);
+        refuses(&["--host-name", "http://x/"], &["--host-name", "http://x/", "cam.example.org"]);
         refuses(&["--max-viewers", "0"], &["--max-viewers", "'0'"]);
     }
 

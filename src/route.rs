@@ -37,10 +37,7 @@ pub fn route(request: &Request, hosts: &Hosts) -> Action {
     }
     match request.method {
         Method::Get | Method::Head => {}
-        Method::Options => {
-            let none = Response::sentence(Status::NoContent, "");
-            return Action::Reply(none.field("Allow", ALLOWED));
-        }
+        Method::Options => return Action::Reply(Response::nothing().field("Allow", ALLOWED)),
         Method::Post | Method::Delete => {
             let refusal =
                 Response::sentence(Status::MethodNotAllowed, "This can only be looked at.");

@@ -146,8 +146,8 @@ fn understand(parsed: &httparse::Request) -> Result<Head, Reject> {
         path: clean_path(path),
         query: query.to_owned(),
         host,
-        keep_alive: keeps_alive(headers, version),
-        if_none_match: list(headers, "if-none-match"),
+        keep_alive: keeps_alive(headers, version)?,
+        if_none_match: list(headers, "if-none-match")?,
         if_modified_since: text(headers, "if-modified-since")?.map(str::to_owned),
         if_range: text(headers, "if-range")?.map(str::to_owned),
         range: text(headers, "range")?.map(str::to_owned),
@@ -171,16 +171,20 @@ fn text<'h>(headers: &'h [Header], name: &'h str) -> Result<Option<&'h str>, Rej
     }
 }
 
-/// The values of a field that is a list, joined as if they stood in one line.
-fn list(headers: &[Header], name: &str) -> Option<String> {
-    let all: Vec<&str> = values(headers, name).flat_map(std::str::from_utf8).collect();
-    (!all.is_empty()).then(|| all.join(", "))
+/// The values of a field that is a list, joined as if they stood in one line. Bytes beyond UTF-8
+/// make it malformed: to overlook a value is how two servers come to read one request differently.
+fn list(headers: &[Header], name: &str) -> Result<Option<String>, Reject> {
+    let all: Result<Vec<&str>, _> = values(headers, name).map(std::str::from_utf8).collect();
+    match all {
+        Ok(all) => Ok((!all.is_empty()).then(|| all.join(", "))),
+        Err(_) => reject(Status::BadRequest, "A header field is malformed."),
+    }
 }
 
 fn framing(headers: &[Header], version: Version) -> Result<Framing, Reject> {
     let mut lengths = values(headers, "content-length");
     let length = lengths.next();
-    if let Some(coding) = list(headers, "transfer-encoding") {
+    if let Some(coding) = list(headers, "transfer-encoding")? {
         if length.is_some() || version == Version::Http10 {
             return reject(Status::BadRequest, "The body's length is ambiguous.");
         }
@@ -232,16 +236,36 @@ fn host(
         return reject(Status::BadRequest, "The request names no host.");
     }
     // An absolute target's authority replaces the field (RFC 9112, section 3.2.2).
+    let both = [field, authority];
+    if !both.iter().flatten().all(|host| is_host(host)) {
+        return reject(Status::BadRequest, "The host's name is malformed.");
+    }
     Ok(authority.or(field).map(str::to_owned))
 }
 
-fn keeps_alive(headers: &[Header], version: Version) -> bool {
-    let options = list(headers, "connection").unwrap_or_default();
+/// Whether it has the form of a name or an address with, perhaps, a port.
+fn is_host(host: &str) -> bool {
+    let bracket = host.find(']').map_or(0, |end| end + 1);
+    let (address, rest) = host.split_at(bracket);
+    let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
+    let address_fits = address.strip_prefix('[').is_none_or(|inner| {
+        let inner = inner.strip_suffix(']').unwrap_or(inner);
+        name.is_empty() && inner.bytes().all(|b| b.is_ascii_hexdigit() || b":.%".contains(&b))
+    });
+    let name_fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
+    address_fits
+        && name_fits
+        && (address.is_empty() || address.starts_with('['))
+        && port.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn keeps_alive(headers: &[Header], version: Version) -> Result<bool, Reject> {
+    let options = list(headers, "connection")?.unwrap_or_default();
     let says = |word: &str| options.split(',').any(|o| o.trim().eq_ignore_ascii_case(word));
-    match version {
+    Ok(match version {
         Version::Http11 => !says("close"),
         Version::Http10 => says("keep-alive") && !says("close"),
-    }
+    })
 }
 
 /// The path decoded and normalized, or none if it names nothing that can exist here.

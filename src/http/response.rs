@@ -120,6 +120,11 @@ impl Response {
         Response::new(status, "text/plain; charset=utf-8", Body::Bytes(text.into()))
     }
 
+    /// 204: done, and there is nothing to show.
+    pub fn nothing() -> Response {
+        Response::new(Status::NoContent, "", Body::Bytes(Cow::Borrowed(b"")))
+    }
+
     /// 503 with `Retry-After`.
     pub fn unavailable(sentence: &str) -> Response {
         Response::sentence(Status::Unavailable, sentence)

@@ -55,8 +55,10 @@ pub struct Server {
     guests: u64,
     /// Seats to be driven this turn. INVARIANT: once each; `Peer::touched` says so.
     touched: Vec<usize>,
-    /// When `accept` failed for lack of means: try again then.
+    /// When to try `accept` again.
     accept_again: Option<Instant>,
+    /// `accept` failed for lack of means, and that was said.
+    accept_fails: bool,
     /// The newest frame, while somebody wants frames.
     newest: Option<Newest>,
     /// Not later than the first deadline of any peer.
@@ -112,6 +114,7 @@ impl Server {
             guests: 0,
             touched: Vec::new(),
             accept_again: None,
+            accept_fails: false,
             newest: None,
             earliest: None,
             buffer: Box::new([0; READ_BYTES]),
@@ -337,7 +340,10 @@ impl Server {
                 }
                 room -= 1;
                 match self.listeners[n].socket.accept() {
-                    Ok((socket, address)) => self.welcome(socket, address, now),
+                    Ok((socket, address)) => {
+                        self.accept_fails = false;
+                        self.welcome(socket, address, now);
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         self.listeners[n].accepting = false;
                     }
@@ -347,7 +353,9 @@ impl Server {
                     Err(source) => {
                         // Descriptors or memory have run out. No edge tells when there are some
                         // again, so it is tried from time to time.
-                        log::warn!("{}", Error::new("accept", "a connection", source));
+                        if !std::mem::replace(&mut self.accept_fails, true) {
+                            log::warn!("{}", Error::new("accept", "a connection", source));
+                        }
                         self.accept_again = Some(now.instant + ACCEPT_RETRY);
                         return;
                     }

@@ -1,0 +1,338 @@
+//! The pages in a real browser, as a person meets them: the live page on a phone and on a desktop,
+//! by day and by night, its keys, its tools, a hidden tab, a lost server, and no JavaScript at all.
+//!
+//! Screenshots are kept in `target/screenshots/`, for eyes that judge what a test cannot.
+
+mod util;
+
+#[path = "util/browser.rs"]
+mod browser;
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use browser::{Browser, Screen};
+use util::{Client, Folder, PATIENCE, Server, decode, until};
+
+const PHONE: Screen = Screen { width: 390, height: 844, phone: true, dark: false };
+const PHONE_ON_ITS_SIDE: Screen = Screen { width: 844, height: 390, ..PHONE };
+const SMALL_PHONE: Screen = Screen { width: 320, height: 568, ..PHONE };
+const TABLET: Screen = Screen { width: 768, height: 1024, ..PHONE };
+const DESKTOP: Screen = Screen { width: 1280, height: 800, phone: false, dark: false };
+
+/// Alike but for rounding to whole pixels.
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() < 1.5
+}
+
+fn start() -> (Server, Browser) {
+    (Server::start(&["--camera", "test"]), Browser::start())
+}
+
+fn site(server: &Server) -> String {
+    format!("http://{}/", server.addr())
+}
+
+/// Opens the live page and waits until it says that it is live.
+#[track_caller]
+fn open_live(browser: &Browser, server: &Server, screen: Screen) {
+    browser.set_screen(screen);
+    browser.open(&site(server));
+    wait_for_state(browser, "live");
+}
+
+#[track_caller]
+fn wait_for_state(browser: &Browser, state: &str) {
+    browser.wait(&format!("document.documentElement.dataset.state === '{state}'"));
+}
+
+/// An element's rectangle: x, y, width, height.
+#[track_caller]
+fn rectangle(browser: &Browser, id: &str) -> [f64; 4] {
+    let found = browser.eval(&format!(
+        "const r = document.getElementById('{id}').getBoundingClientRect();
+         return [r.x, r.y, r.width, r.height]"
+    ));
+    serde_json::from_value(found).expect("four numbers")
+}
+
+/// The picture on the screen has something on it, and that changes.
+#[track_caller]
+fn expect_motion(browser: &Browser) {
+    let place = rectangle(browser, "picture");
+    let first = browser.pixels(place);
+    assert!(first.colours() > 4, "a blank picture, of {} colours", first.colours());
+    let moved = || (browser.pixels(place).difference(&first) > 0.0005).then_some(());
+    assert!(until(PATIENCE, moved).is_some(), "the picture stands still");
+}
+
+/// Nothing is wider or higher than the screen; the picture is whole, in its own shape, as large as
+/// its place allows, and nothing covers it.
+#[track_caller]
+fn expect_whole_picture(browser: &Browser, screen: Screen, turned: bool) {
+    let page = "const page = document.scrollingElement;
+        return [page.scrollWidth, page.scrollHeight, innerWidth, innerHeight]";
+    let (width, height) = (screen.width, screen.height);
+    assert_eq!(browser.eval(page), json!([width, height, width, height]), "{screen:?}");
+
+    let [x, y, w, h] = rectangle(browser, "picture");
+    let [stage_x, stage_y, stage_w, stage_h] = rectangle(browser, "stage");
+    let report = format!("{screen:?}: {w} x {h} at {x}, {y}; {stage_w} x {stage_h}");
+    let (right, bottom) = (stage_x + stage_w, stage_y + stage_h);
+    assert!(x > stage_x - 1.0 && y > stage_y - 1.0, "{report}");
+    assert!(x + w < right + 1.0 && y + h < bottom + 1.0, "{report}");
+    assert!(close(w, stage_w) || close(h, stage_h), "room to grow: {report}");
+    let shape = if turned { 480.0 / 640.0 } else { 640.0 / 480.0 };
+    assert!((w / h - shape).abs() < 0.01, "squeezed: {report}");
+
+    for (x, y) in [(x + 8.0, y + 8.0), (x + w - 8.0, y + 8.0), (x + w / 2.0, y + h - 8.0)] {
+        let top = browser.eval(&format!("return document.elementFromPoint({x}, {y})?.id"));
+        assert_eq!(top, "picture", "covered at {x}, {y}: {report}");
+    }
+}
+
+#[test]
+fn the_live_page_shows_the_whole_moving_picture_on_every_screen() {
+    let (server, browser) = start();
+    for (name, screen) in [
+        ("phone", PHONE),
+        ("small-phone", SMALL_PHONE),
+        ("phone-on-its-side", PHONE_ON_ITS_SIDE),
+        ("tablet", TABLET),
+        ("desktop", DESKTOP),
+    ] {
+        for dark in [false, true] {
+            let screen = Screen { dark, ..screen };
+            open_live(&browser, &server, screen);
+            expect_whole_picture(&browser, screen, false);
+            expect_motion(&browser);
+            let ground = browser.pixels([2.0, f64::from(screen.height) - 6.0, 4.0, 4.0]).at(1, 1);
+            assert_eq!(ground.iter().all(|part| *part < 64), dark, "{screen:?}: {ground:?}");
+            assert_eq!(ground.iter().all(|part| *part > 192), !dark, "{screen:?}: {ground:?}");
+            browser.save(&format!("live-{name}-{}", if dark { "dark" } else { "light" }));
+        }
+    }
+}
+
+#[test]
+fn a_page_asks_no_other_host_and_has_nothing_to_complain_of() {
+    let (server, browser) = start();
+    browser.requests(); // those of the browser's own first page
+    open_live(&browser, &server, DESKTOP);
+    expect_motion(&browser);
+    browser.click("#turn");
+    browser.click("#flip");
+    let site = site(&server);
+    let asked = browser.requests();
+    for page in ["", "app.css", "app.js", "icon.svg", "video_feed"] {
+        assert!(asked.contains(&format!("{site}{page}")), "{page} not in {asked:?}");
+    }
+    let elsewhere: Vec<_> = asked.iter().filter(|url| !url.starts_with(&site)).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+    let console = browser.log("browser");
+    assert!(console.is_empty(), "{console:#?}");
+    assert_eq!(server.complaints(), [""; 0]);
+}
+
+#[test]
+fn keys_turn_and_mirror_the_picture_and_the_view_is_remembered() {
+    let (server, browser) = start();
+    open_live(&browser, &server, DESKTOP);
+    let view = || {
+        let body = "const style = getComputedStyle(document.getElementById('frame'));
+            const m = new DOMMatrix(style.transform);
+            return [m.a, m.b, m.c, m.d].map(Math.round)";
+        serde_json::from_value::<[f64; 4]>(browser.eval(body)).expect("four numbers")
+    };
+    assert_eq!(view(), [1.0, 0.0, 0.0, 1.0]);
+    let quarter = [0.0, 1.0, -1.0, 0.0];
+    browser.press('r');
+    assert_eq!(view(), quarter, "clockwise by a quarter");
+    expect_whole_picture(&browser, DESKTOP, true);
+    browser.save("turned-desktop");
+    browser.set_screen(PHONE);
+    expect_whole_picture(&browser, PHONE, true);
+    browser.save("turned-phone");
+
+    // Mirrored, a further turn is clockwise still, as the eye sees it.
+    browser.press('m');
+    assert_eq!(view(), [0.0, 1.0, 1.0, 0.0]);
+    browser.press('r');
+    assert_eq!(view(), [-1.0, 0.0, 0.0, 1.0]);
+    assert_eq!(browser.eval("return document.getElementById('flip').ariaPressed"), "true");
+
+    open_live(&browser, &server, PHONE);
+    assert_eq!(view(), [-1.0, 0.0, 0.0, 1.0], "remembered");
+    browser.press('m');
+    for _ in 0..5 {
+        browser.press('r');
+    }
+    let turned = view();
+    assert!(turned == quarter || turned == [0.0, -1.0, 1.0, 0.0], "{turned:?}");
+}
+
+#[test]
+fn full_screen_shows_nothing_but_the_picture() {
+    let (server, browser) = start();
+    let dark = Screen { dark: true, ..DESKTOP };
+    open_live(&browser, &server, dark);
+    browser.press('f');
+    browser.wait("document.fullscreenElement && !document.querySelector('header').offsetHeight");
+    // The tools go by themselves when nothing moves.
+    browser.wait("getComputedStyle(document.getElementById('tools')).opacity === '0'");
+    expect_whole_picture(&browser, dark, false);
+    assert!(close(rectangle(&browser, "picture")[3], 800.0));
+    browser.save("full-screen");
+    browser.press('f');
+    browser.wait("!document.fullscreenElement && document.querySelector('header').offsetHeight");
+    expect_whole_picture(&browser, dark, false);
+
+    browser.click("#full");
+    browser.wait("document.fullscreenElement");
+    browser.eval("document.exitFullscreen()");
+    browser.wait("document.querySelector('header').offsetHeight");
+}
+
+#[test]
+fn every_tool_has_a_name_and_is_reached_by_the_keyboard() {
+    let (server, browser) = start();
+    open_live(&browser, &server, DESKTOP);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        browser.press('\u{e004}'); // Tab
+        let focus = browser.eval(
+            "const at = document.activeElement, style = getComputedStyle(at);
+             return [at.textContent.trim(), style.outlineStyle, at.getBoundingClientRect().height]",
+        );
+        assert_eq!(focus[1], "solid", "one sees where the focus is");
+        assert!(focus[2].as_f64() >= Some(44.0), "large enough for a thumb: {focus}");
+        seen.push(focus[0].clone());
+    }
+    assert_eq!(seen, ["Snapshot", "Rotate", "Mirror", "Full screen"]);
+    let status = browser.eval("return document.querySelector('[role=status]').textContent");
+    assert_eq!(status, "Live");
+    let name = "return document.querySelector('[role=img]').ariaLabel";
+    assert_eq!(browser.eval(name), "Live picture of the camera");
+}
+
+#[test]
+fn the_snapshot_button_saves_the_picture_as_a_file() {
+    let (server, browser) = start();
+    let folder = Folder::new();
+    let allow = json!({"behavior": "allow", "downloadPath": folder.arg()});
+    browser.cdp("Browser.setDownloadBehavior", allow);
+    open_live(&browser, &server, PHONE);
+    browser.click("#snapshot");
+    let saved = || {
+        let mut names = std::fs::read_dir(folder.path()).expect("the folder").flatten();
+        names.find(|entry| entry.path().extension().is_some_and(|end| end == "jpg"))
+    };
+    let file = until(PATIENCE, saved).expect("a file").path();
+    let (width, height, _) = decode(&std::fs::read(&file).expect("read it"));
+    assert_eq!((width, height), (640, 480));
+    let name = file.file_stem().unwrap().to_str().unwrap();
+    let shape: String = name.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    assert_eq!(shape, "0000-00-00 00.00.00", "named after the moment");
+    wait_for_state(&browser, "live");
+}
+
+/// Whether the server, which takes one viewer, has room for one.
+fn has_room(server: &Server) -> bool {
+    let mut viewer = Client::connect(server.addr());
+    viewer.send("GET /video_feed HTTP/1.0\r\n\r\n");
+    viewer.head().status == 200
+}
+
+#[test]
+fn a_hidden_tab_gives_its_stream_back_and_takes_it_up_again() {
+    let server = Server::start(&["--camera", "test", "--max-viewers", "1"]);
+    let browser = Browser::start();
+    open_live(&browser, &server, DESKTOP);
+    expect_motion(&browser);
+    assert!(!has_room(&server), "the page has its stream");
+    let page = browser.cover();
+    assert!(until(PATIENCE, || has_room(&server).then_some(())).is_some(), "still streaming");
+    browser.uncover(&page);
+    wait_for_state(&browser, "live");
+    expect_motion(&browser);
+}
+
+#[test]
+fn a_lost_server_is_said_and_found_again() {
+    let (server, browser) = start();
+    open_live(&browser, &server, DESKTOP);
+    let addr = server.addr().to_string();
+    server.stop();
+    wait_for_state(&browser, "lost");
+    browser.wait("document.getElementById('lost').offsetHeight");
+    let status = browser.eval("return document.getElementById('status').textContent");
+    assert_eq!(status, "Connection lost");
+    let last = browser.pixels(rectangle(&browser, "picture"));
+    assert!(last.colours() > 1, "the last picture stays, dimmed");
+    browser.save("lost-desktop");
+    browser.set_screen(Screen { dark: true, ..PHONE });
+    browser.save("lost-phone-dark");
+
+    let _server = Server::start(&["--camera", "test", "--listen", &addr]);
+    wait_for_state(&browser, "live");
+    browser.wait("!document.getElementById('lost').offsetHeight");
+    expect_motion(&browser);
+}
+
+#[test]
+fn a_server_that_hangs_is_noticed_and_a_stream_that_goes_on_is_taken_up() {
+    let (server, browser) = start();
+    open_live(&browser, &server, PHONE);
+    server.signal(Signal::STOP); // its sockets stay open, as when a cable is pulled
+    wait_for_state(&browser, "lost");
+    server.signal(Signal::CONT);
+    wait_for_state(&browser, "live");
+    expect_motion(&browser);
+}
+
+#[test]
+fn a_camera_without_a_picture_is_said_while_the_stream_shows_why() {
+    let server = Server::start(&["--camera", "/dev/video-that-is-not-there"]);
+    let browser = Browser::start();
+    browser.set_screen(DESKTOP);
+    browser.open(&site(&server));
+    wait_for_state(&browser, "dark");
+    let status = browser.eval("return document.getElementById('status').textContent");
+    assert_eq!(status, "No signal from the camera");
+    assert!(browser.pixels(rectangle(&browser, "picture")).colours() > 1, "the reason is drawn");
+    browser.save("no-signal-desktop");
+}
+
+#[test]
+fn where_the_stream_does_not_run_snapshots_take_its_place() {
+    let (server, browser) = start();
+    browser.cdp("Network.enable", json!({}));
+    browser.cdp("Network.setBlockedURLs", json!({"urls": ["*video_feed*"]}));
+    open_live(&browser, &server, PHONE);
+    expect_motion(&browser);
+    expect_whole_picture(&browser, PHONE, false);
+    let status = browser.eval("return document.getElementById('status').textContent");
+    assert_eq!(status, "Live, picture by picture");
+}
+
+#[test]
+fn without_javascript_the_picture_runs_and_a_snapshot_is_a_link_away() {
+    let server = Server::start(&["--camera", "test"]);
+    let settings = json!({"profile": {"default_content_setting_values": {"javascript": 2}}});
+    let browser = Browser::start_with(settings);
+    for screen in [PHONE, DESKTOP] {
+        browser.set_screen(screen);
+        browser.open(&site(&server));
+        browser.wait("document.getElementById('picture').complete");
+        assert_eq!(browser.eval("return document.documentElement.dataset.state"), Value::Null);
+        expect_motion(&browser);
+        let tools = "return Array.from(document.querySelectorAll('#tools > *'))
+            .filter(tool => tool.offsetHeight).map(tool => tool.getAttribute('href'))";
+        assert_eq!(browser.eval(tools), json!(["snapshot.jpg"]), "no dead buttons");
+        browser.save(if screen.phone { "no-script-phone" } else { "no-script-desktop" });
+    }
+    server.get("/snapshot.jpg").expect(200);
+    assert!(until(Duration::from_secs(1), || server.complaints().pop()).is_none());
+}

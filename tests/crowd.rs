@@ -1,0 +1,447 @@
+//! Many viewers of the real binary at once: one that never reads, one that reads slowly, two
+//! thousand that vanish in the middle of a frame, and more than there is room for.
+//!
+//! A crowd is one thread with `poll`, so that the test itself takes little of a small machine.
+//! The tests take turns, and rates are only compared within one run: this file measures the
+//! server, not the machine.
+
+mod util;
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use util::client::find;
+use util::{Client, Folder, PATIENCE, Part, Parts, Server, Stream, decode, median, until};
+
+/// Held by the test that runs, so that no other takes its share of the machine.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(|failed| failed.into_inner())
+}
+
+fn start(args: &[&str]) -> Server {
+    Server::start(&[&["--camera", "test", "--fps", "30"], args].concat())
+}
+
+fn connect(addr: SocketAddr) -> TcpStream {
+    TcpStream::connect_timeout(&addr, PATIENCE).expect("connect")
+}
+
+/// Connects as over a slow link: a small receive buffer, and segments as on Ethernet, for with
+/// those of the loopback interface (64 KiB) the kernel would queue megabytes before it says no.
+fn connect_slow(addr: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("set SO_RCVBUF");
+    let (bytes, size) = (1000, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the descriptor is open, and the option's value is the one integer pointed to.
+    let set = unsafe {
+        let value: *const libc::c_int = &bytes;
+        let fd = socket.as_raw_fd();
+        libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG, value.cast(), size)
+    };
+    assert_eq!(set, 0, "set TCP_MAXSEG: {}", std::io::Error::last_os_error());
+    socket.connect_timeout(&addr.into(), PATIENCE).expect("connect");
+    socket.into()
+}
+
+/// A viewer that asks and then never reads.
+fn stuck(addr: SocketAddr) -> TcpStream {
+    let mut socket = connect_slow(addr);
+    socket.write_all(b"GET /video_feed HTTP/1.0\r\n\r\n").expect("send");
+    socket
+}
+
+/// One viewer of a crowd.
+struct Viewer {
+    socket: TcpStream,
+    head: Option<Vec<u8>>,
+    parts: Parts,
+    count: u64,
+}
+
+/// Viewers served by one thread.
+struct Crowd(Vec<Viewer>);
+
+impl Crowd {
+    fn new(addr: SocketAddr, size: usize) -> Crowd {
+        let viewer = |_| {
+            let mut socket = connect(addr);
+            socket.write_all(b"GET /video_feed HTTP/1.0\r\n\r\n").expect("send");
+            socket.set_nonblocking(true).expect("set O_NONBLOCK");
+            Viewer { socket, head: Some(Vec::new()), parts: Parts::default(), count: 0 }
+        };
+        Crowd((0..size).map(viewer).collect())
+    }
+
+    /// Reads for all viewers until `enough` says so; `seen` gets each part with its viewer.
+    fn watch(&mut self, mut enough: impl FnMut(&Crowd) -> bool, mut seen: impl FnMut(usize, Part)) {
+        let end = Instant::now() + PATIENCE;
+        while !enough(self) {
+            assert!(Instant::now() < end, "the crowd saw too little");
+            let tick = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            let wanted = |viewer| PollFd::new(viewer, PollFlags::IN);
+            let mut fds: Vec<PollFd<'_>> =
+                self.0.iter().map(|viewer| wanted(&viewer.socket)).collect();
+            poll(&mut fds, Some(&tick)).expect("poll");
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            for index in ready.iter().enumerate().filter(|(_, ready)| **ready).map(|(i, _)| i) {
+                self.0[index].read(|part| seen(index, part));
+            }
+        }
+    }
+
+    /// Parts a second, each viewer's, over `time`.
+    fn rates(&mut self, time: Duration) -> Vec<f64> {
+        let before: Vec<u64> = self.0.iter().map(|viewer| viewer.count).collect();
+        let begin = Instant::now();
+        self.watch(|_| begin.elapsed() >= time, |_, _| {});
+        let seconds = begin.elapsed().as_secs_f64();
+        let rate = |(viewer, before): (&Viewer, &u64)| (viewer.count - before) as f64 / seconds;
+        self.0.iter().zip(&before).map(rate).collect()
+    }
+}
+
+impl Viewer {
+    fn read(&mut self, mut seen: impl FnMut(Part)) {
+        let mut chunk = [0; 65536];
+        match self.socket.read(&mut chunk) {
+            Ok(0) => panic!("a stream ended"),
+            Ok(count) => self.take(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("a stream broke: {error}"),
+        }
+        while self.head.is_none() {
+            let Some(part) = self.parts.next().expect("a stream as promised") else {
+                return;
+            };
+            self.count += 1;
+            seen(part);
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let Some(mut head) = self.head.take() else {
+            return self.parts.push(bytes);
+        };
+        head.extend_from_slice(bytes);
+        match find(&head, b"\r\n\r\n") {
+            Some(end) => {
+                assert!(head.starts_with(b"HTTP/1.0 200 OK\r\n"), "refused");
+                self.parts.push(&head[end + 4..]);
+            }
+            None => self.head = Some(head),
+        }
+    }
+}
+
+#[test]
+fn one_of_fifty_that_never_reads_slows_none_of_the_others() {
+    let _turn = alone();
+    let server = start(&[]);
+    let mut crowd = Crowd::new(server.addr(), 49);
+    crowd.watch(|crowd| crowd.0.iter().all(|viewer| viewer.count >= 5), |_, _| {});
+    let window = Duration::from_millis(1500);
+    let (mut without, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    // The two take turns, so that what else the machine does meets both alike; a machine that
+    // gives no verdict after four rounds gets more of them.
+    for round in 0..12 {
+        let quiet = crowd.rates(window);
+        let never_reads = stuck(server.addr());
+        // Until the kernel takes no more for it and a frame is left over in the server.
+        crowd.rates(window / 3);
+        let beside = crowd.rates(window);
+        drop(never_reads);
+        without.push(median(&quiet));
+        with.push(median(&beside));
+        ratios.push(beside.iter().sum::<f64>() / quiet.iter().sum::<f64>());
+        let good = median(&with) >= 0.95 * median(&without) && median(&ratios) >= 0.95;
+        if round >= 3 && good {
+            return;
+        }
+    }
+    panic!("frames a second without {without:?}, with {with:?}, ratios {ratios:?}");
+}
+
+#[test]
+fn viewers_that_never_read_cost_no_memory_and_are_closed_in_the_end() {
+    let _turn = alone();
+    let server = start(&[]);
+    let mut crowd = Crowd::new(server.addr(), 5);
+    crowd.watch(|crowd| crowd.0.iter().all(|viewer| viewer.count >= 30), |_, _| {});
+    let (fds, memory) = (server.fds(), server.rss_kib());
+    let stuck: Vec<TcpStream> = (0..20).map(|_| stuck(server.addr())).collect();
+    let begin = Instant::now();
+    crowd.watch(|_| server.fds() >= fds + stuck.len(), |_, _| {});
+    let mut most = 0;
+    // In 10 s without progress each is closed; until then 20 viewers leave 300 frames unread.
+    crowd.watch(
+        |_| {
+            most = most.max(server.rss_kib());
+            server.fds() <= fds
+        },
+        |_, _| {},
+    );
+    let waited = begin.elapsed();
+    assert!(waited > Duration::from_secs(8), "closed after {waited:?}");
+    let grown = most.saturating_sub(memory);
+    assert!(grown < 3072, "{grown} KiB more");
+    // The others never missed a beat.
+    crowd.watch(|crowd| crowd.0.iter().all(|viewer| viewer.count >= 60), |_, _| {});
+    assert_eq!(server.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn two_thousand_that_vanish_in_the_middle_of_a_frame_leave_nothing() {
+    let _turn = alone();
+    let server = start(&["--idle-off", "1s"]);
+    let mut watcher = Stream::open(server.addr(), "/video_feed");
+    let length = watcher.part().jpeg.len();
+    let (fds, threads) = (server.fds(), server.threads());
+    let noted = server.log().len();
+    let mut chance = Chance(17);
+    let mut gone = 0;
+    let mut warm = 0;
+    while gone < 2000 {
+        vanish(server.addr(), 50, length, &mut chance);
+        gone += 50;
+        watcher.part();
+        if gone == 500 {
+            warm = server.rss_kib();
+        }
+    }
+    server.expect_fds(fds);
+    assert_eq!(server.threads(), threads);
+    let grown = server.rss_kib().saturating_sub(warm);
+    assert!(grown < 2048, "{grown} KiB more");
+    // The one that stayed sees frames as before; then nobody watches, and the camera rests.
+    let stamp = watcher.part().timestamp;
+    assert!(watcher.part().timestamp > stamp);
+    drop(watcher);
+    assert!(server.comes_to_rest(PATIENCE), "a viewer is still counted");
+    server.expect_fds(fds - 1);
+    assert_eq!(server.complaints(), Vec::<String>::new());
+    let log = server.stop();
+    let news: Vec<&str> = log[noted..].lines().filter(|line| line.contains("INFO")).collect();
+    let everyday = |line: &&&str| line.contains("/video_feed");
+    let requests = news.iter().filter(everyday).count();
+    assert!((1..=2000).contains(&requests), "{requests} requests in the log");
+    for line in news {
+        let line = line.to_lowercase();
+        let loud = ["reset", "broken pipe", "os error"].iter().any(|word| line.contains(word));
+        assert!(!loud, "louder than debug: {line}");
+    }
+}
+
+/// `count` viewers at once, each of which goes after some bytes in the way that its turn says.
+fn vanish(addr: SocketAddr, count: usize, length: usize, chance: &mut Chance) {
+    let request = b"GET /video_feed HTTP/1.1\r\nHost: pi\r\n\r\n";
+    let mut viewers = Vec::new();
+    for way in 0..count {
+        let mut socket = connect(addr);
+        // One in ten is gone before its request is whole.
+        let sent = if way % 10 == 9 { chance.below(request.len()) } else { request.len() };
+        socket.write_all(&request[..sent]).expect("send");
+        let bytes = if way % 10 >= 8 { 0 } else { 1 + chance.below(2 * length) };
+        viewers.push((socket, bytes, way));
+    }
+    let mut buffer = vec![0; 2 * length + 1];
+    for (mut socket, bytes, way) in viewers {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.read_exact(&mut buffer[..bytes]).expect("some of the stream");
+        match way % 3 {
+            // A reset at once.
+            0 => SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER"),
+            // A reset, because there are bytes that nobody read.
+            1 => {}
+            // An orderly end: all read, then FIN; the reset follows the server's next write.
+            _ => {
+                socket.set_nonblocking(true).unwrap();
+                while socket.read(&mut buffer).is_ok_and(|count| count > 0) {}
+            }
+        }
+    }
+}
+
+/// Numbers that look like chance and are the same each time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+#[test]
+fn a_slow_reader_sees_fewer_frames_and_none_of_them_torn_or_out_of_order() {
+    let _turn = alone();
+    let server = start(&[]);
+    let mut fast = Stream::open(server.addr(), "/video_feed");
+    let length = fast.part().jpeg.len();
+    let mut frames = HashMap::new();
+    let slow = thread::scope(|scope| {
+        let slow = scope.spawn(|| read_slowly(server.addr(), length * 30 / 6, 25));
+        while !slow.is_finished() {
+            let part = fast.part();
+            frames.insert(part.headers[2].1.clone(), part.jpeg);
+        }
+        slow.join().expect("the slow reader")
+    });
+    assert!(slow.is_sorted_by(|a, b| a.timestamp < b.timestamp), "old frames");
+    let mut same = 0;
+    for part in &slow {
+        decode(&part.jpeg);
+        if let Some(jpeg) = frames.get(&part.headers[2].1) {
+            assert!(*jpeg == part.jpeg, "one time stamp, two pictures");
+            same += 1;
+        }
+    }
+    assert!(same * 2 > slow.len(), "{same} of {} frames are known", slow.len());
+    // While the slow one's frames were captured the fast one saw at least twice as many.
+    let (first, last) = (slow[0].timestamp, slow[slow.len() - 1].timestamp);
+    let times = frames.keys().map(|stamp| stamp.parse::<f64>().unwrap());
+    let seen = times.filter(|time| (first..=last).contains(time)).count();
+    assert!(seen >= 2 * slow.len(), "{seen} frames against {}", slow.len());
+}
+
+/// `count` parts of a viewer that takes `rate` bytes a second.
+fn read_slowly(addr: SocketAddr, rate: usize, count: usize) -> Vec<Part> {
+    let mut socket = connect_slow(addr);
+    socket.write_all(b"GET /video_feed HTTP/1.0\r\n\r\n").expect("send");
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut viewer = Viewer { socket, head: Some(Vec::new()), parts: Parts::default(), count: 0 };
+    let (begin, mut bytes, mut parts) = (Instant::now(), 0, Vec::new());
+    let mut chunk = [0; 2048];
+    while parts.len() < count {
+        let read = viewer.socket.read(&mut chunk).expect("more of the stream");
+        assert!(read > 0, "the stream ended");
+        bytes += read;
+        viewer.take(&chunk[..read]);
+        while viewer.head.is_none() {
+            let Some(part) = viewer.parts.next().expect("a stream as promised") else {
+                break;
+            };
+            parts.push(part);
+        }
+        // Where it stands at this rate, however long the machine let it wait.
+        let due = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        thread::sleep(due.saturating_sub(begin.elapsed()));
+    }
+    parts
+}
+
+#[test]
+fn all_viewers_of_a_frame_see_the_same_bytes() {
+    let _turn = alone();
+    let server = start(&[]);
+    let mut crowd = Crowd::new(server.addr(), 20);
+    let mut frames: HashMap<String, (Vec<u8>, usize)> = HashMap::new();
+    crowd.watch(
+        |crowd| crowd.0.iter().all(|viewer| viewer.count >= 20),
+        |_, part| {
+            let stamp = part.headers[2].1.clone();
+            let frame = frames.entry(stamp).or_insert_with(|| (part.jpeg.clone(), 0));
+            assert!(frame.0 == part.jpeg, "one time stamp, two pictures");
+            frame.1 += 1;
+        },
+    );
+    let shared = frames.values().filter(|(_, viewers)| *viewers > 10).count();
+    assert!(shared >= 5, "{shared} frames shared by more than half");
+}
+
+#[test]
+fn five_hundred_at_once_are_all_let_in_and_answered() {
+    let _turn = alone();
+    let server = start(&[]);
+    let mut warm = Stream::open(server.addr(), "/video_feed");
+    warm.part();
+    server.get("/nothing").expect(404);
+    let fds = server.fds();
+    let mut clients: Vec<Client> = (0..500).map(|_| Client::connect(server.addr())).collect();
+    for client in &mut clients {
+        client.send("GET /snapshot?max_age=60000 HTTP/1.1\r\nHost: pi\r\n\r\n");
+    }
+    for client in &mut clients {
+        let jpeg = client.reply().expect(200).body;
+        // Decoding 500 of them would take a debug build too long.
+        assert!(jpeg.starts_with(b"\xff\xd8\xff") && jpeg.ends_with(b"\xff\xd9"));
+    }
+    // The disk's queue is shorter than that: who does not fit is told so.
+    for client in &mut clients {
+        client.send("GET /app.css HTTP/1.1\r\nHost: pi\r\n\r\n");
+    }
+    let mut served = 0;
+    for client in &mut clients {
+        let reply = client.reply();
+        match reply.status {
+            200 => served += 1,
+            _ => assert!(reply.expect(503).header("Retry-After").is_some()),
+        }
+    }
+    assert!(served >= 50, "{served} of 500");
+    drop(clients);
+    server.expect_fds(fds);
+    assert_eq!(server.complaints(), Vec::<String>::new());
+}
+
+/// The disk's queue is short: a download may be refused at its start, never in the middle.
+#[test]
+fn two_hundred_downloads_at_once_are_each_whole_or_refused() {
+    let _turn = alone();
+    let site = Folder::new();
+    let content: Vec<u8> = (0..400_000_u32).flat_map(|n| (n % 65_521).to_le_bytes()).collect();
+    site.write("film.bin", &content);
+    let server = start(&["--www", site.arg()]);
+    let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(server.addr())).collect();
+    for client in &mut clients {
+        client.send("GET /film.bin HTTP/1.1\r\nHost: pi\r\nConnection: close\r\n\r\n");
+    }
+    let mut whole = 0;
+    for (n, client) in clients.iter_mut().enumerate() {
+        let reply = client.try_reply(false);
+        let reply = reply.unwrap_or_else(|error| panic!("download {n} broke off: {error}"));
+        match reply.status {
+            200 => assert!(reply.body == content, "download {n} is not the file"),
+            _ => assert!(reply.clone().expect(503).header("Retry-After").is_some()),
+        }
+        whole += usize::from(reply.status == 200);
+    }
+    assert!(whole >= 50, "{whole} of 200");
+}
+
+#[test]
+fn one_viewer_too_many_is_told_when_to_come_again() {
+    let _turn = alone();
+    let server = start(&["--max-viewers", "3"]);
+    let open = || Stream::open(server.addr(), "/video_feed");
+    let mut streams = vec![open(), open(), open()];
+    for stream in &mut streams {
+        stream.part();
+    }
+    for target in ["/video_feed", "/stream", "/?action=stream"] {
+        let reply = server.get(target).expect(503);
+        let retry = reply.header("Retry-After").and_then(|value| value.parse::<u32>().ok());
+        assert!(retry.is_some_and(|seconds| seconds > 0), "{reply:?}");
+        assert!(reply.text().contains("viewers"), "{}", reply.text());
+    }
+    // Pages are for everybody, and the streams go on.
+    server.get("/").expect(200);
+    for stream in &mut streams {
+        let before = stream.part().timestamp;
+        assert!(stream.part().timestamp > before);
+    }
+    // The one that leaves makes room.
+    streams.pop();
+    let request = "GET /video_feed HTTP/1.1\r\nHost: pi\r\n\r\n";
+    let next = || Client::connect(server.addr()).send(request).head().status;
+    let freed = until(PATIENCE, || (next() == 200).then_some(()));
+    assert!(freed.is_some(), "no room for the next one");
+}
