@@ -554,8 +554,12 @@ fn set_format(fd: RawFd, wish: Wish) -> io::Result<Given> {
     let full = match pix.quantization {
         sys::v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE => true,
         sys::v4l2_quantization_V4L2_QUANTIZATION_LIM_RANGE => false,
-        // V4L2_MAP_QUANTIZATION_DEFAULT for YUV.
-        _ => pix.colorspace == sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
+        // V4L2_MAP_QUANTIZATION_DEFAULT for YUV. Grey has no chroma to be limited with: cameras
+        // and vivid give all of its range.
+        _ => {
+            pix.colorspace == sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG
+                || given.layout() == Some(Layout::Grey)
+        }
     };
     Ok(Given {
         format: given,

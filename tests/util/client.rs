@@ -319,6 +319,8 @@ impl Parts {
 pub struct Stream {
     socket: TcpStream,
     parts: Parts,
+    /// The last part's time stamp.
+    last: f64,
     /// The reply's head.
     pub head: Head,
 }
@@ -338,7 +340,7 @@ impl Stream {
         let head = client.head();
         assert_eq!(head.status, 200, "{head:?} {:?}", String::from_utf8_lossy(&client.inbox));
         let parts = Parts { inbox: client.inbox, begun: false };
-        Stream { socket: client.socket, parts, head }
+        Stream { socket: client.socket, parts, last: 0.0, head }
     }
 
     pub fn socket(&self) -> &TcpStream {
@@ -350,6 +352,7 @@ impl Stream {
         let end = Instant::now() + timeout;
         loop {
             if let Some(part) = self.parts.next()? {
+                self.last = part.timestamp;
                 return Ok(part);
             }
             more(&mut self.socket, &mut self.parts.inbox, end)?;
@@ -360,6 +363,20 @@ impl Stream {
     #[track_caller]
     pub fn part(&mut self) -> Part {
         self.next_part(PATIENCE).expect("the next part")
+    }
+
+    /// The next frame: a part that only repeats the one before is passed over, as it comes when
+    /// the camera, or the machine, pauses. An older one is a failure.
+    #[track_caller]
+    pub fn frame(&mut self) -> Part {
+        loop {
+            let before = self.last;
+            let part = self.part();
+            assert!(part.timestamp >= before, "an old frame: {} after {before}", part.timestamp);
+            if part.timestamp > before {
+                return part;
+            }
+        }
     }
 
     /// All that comes until the end, as bytes.
