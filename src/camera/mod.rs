@@ -166,23 +166,21 @@ impl Operator {
         }
     }
 
-    /// Until the house ends. A panic ends the session, not the camera.
+    /// Until the house ends.
     fn work(&mut self) {
+        let slot = self.slot.clone();
         let mut announced = false;
-        while !self.slot.stopping() {
-            let work = AssertUnwindSafe(|| {
+        restart_on_panic(
+            || slot.stopping(),
+            || {
                 if !std::mem::replace(&mut announced, true) {
                     self.announce();
                 }
                 while self.wait_for_demand() {
                     self.session();
                 }
-            });
-            if catch_unwind(work).is_err() {
-                log::error!("camera: a fault of ours; it is started again");
-                thread::sleep(REOPEN_MAX);
-            }
-        }
+            },
+        );
     }
 
     /// Say what is there, before anybody watches.
@@ -251,6 +249,17 @@ impl Operator {
         self.absence = None;
         self.reopen_after = REOPEN_MIN;
         while self.pool.1.try_recv().is_ok() {} // an idle house holds no frames
+    }
+}
+
+/// Do `work` until it is `done`. A panic ends one try, not the camera: a fault in what handles
+/// one camera's data must not take the site away.
+fn restart_on_panic(done: impl Fn() -> bool, mut work: impl FnMut()) {
+    while !done() {
+        if catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
+            log::error!("camera: a fault of ours; it is started again");
+            thread::sleep(REOPEN_MIN);
+        }
     }
 }
 
@@ -705,4 +714,54 @@ fn reason_of(error: &Error) -> String {
         _ => "",
     };
     format!("{error}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_restarts_the_camera() {
+        let tries = std::cell::Cell::new(0);
+        restart_on_panic(
+            || tries.get() == 3,
+            || {
+                tries.set(tries.get() + 1);
+                assert!(tries.get() == 3, "the fault of this test");
+            },
+        );
+        assert_eq!(tries.get(), 3);
+    }
+
+    #[test]
+    fn a_node_that_refuses_is_tried_again_for_a_while_and_no_longer() {
+        let start = Instant::now();
+        let refused = || {
+            let source = std::io::Error::from_raw_os_error(libc::EACCES);
+            Error::new("open", "/dev/video0", source)
+        };
+        let mut retry = Retry::next(None, &refused(), start);
+        let mut tries = 0;
+        let mut last = start;
+        while let Some(next) = retry {
+            assert!(next.at > last && next.at <= start + NODE_TIME_MAX);
+            last = next.at;
+            tries += 1;
+            retry = Retry::next(Some(next), &refused(), last);
+        }
+        assert!((3..20).contains(&tries), "{tries} tries");
+        let busy = std::io::Error::from_raw_os_error(libc::EBUSY);
+        assert!(Retry::next(None, &Error::new("open", "x", busy), start).is_none());
+    }
+
+    #[test]
+    fn reasons_say_what_to_do() {
+        let reason = |errno| {
+            let source = std::io::Error::from_raw_os_error(errno);
+            reason_of(&Error::new("open", "/dev/video0", source))
+        };
+        assert!(reason(libc::EACCES).ends_with("; the user needs the group video"));
+        assert!(reason(libc::EBUSY).ends_with("; another program uses it"));
+        assert_eq!(reason(libc::EIO), "open /dev/video0: Input/output error");
+    }
 }

@@ -164,3 +164,27 @@ impl Drop for AbortOnPanic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    #[test]
+    fn a_panic_of_the_disk_thread_ends_the_process() {
+        const INSIDE: &str = "PISTREAM_TEST_PANIC";
+        if std::env::var_os(INSIDE).is_some() {
+            let thread = thread::spawn(|| {
+                let _abort = AbortOnPanic;
+                panic!("the fault of this test");
+            });
+            let _ = thread.join();
+            return; // not reached
+        }
+        let name = "disk::tests::a_panic_of_the_disk_thread_ends_the_process";
+        let myself = std::env::current_exe().unwrap();
+        let output = Command::new(myself).args(["--exact", name]).env(INSIDE, "1").output();
+        assert_eq!(output.unwrap().status.signal(), Some(libc::SIGABRT));
+    }
+}
