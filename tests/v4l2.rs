@@ -118,8 +118,9 @@ fn frames_carry_the_time_of_their_capture(frames: &[Sight]) {
         delays.push(frame.captured - (start + stamp.made).as_secs_f64());
     }
     println!("captured {:.1} ms after they were made", median(&delays) * 1000.0);
-    // The time is the driver's, from the frame's first packet on, which itself may be late.
-    let wrong = delays.iter().find(|delay| !(-0.002..1.0).contains(*delay));
+    // The time is the driver's, of the frame's first packet. A busy machine delays that, and
+    // stops us between one clock and the other.
+    let wrong = delays.iter().find(|delay| !(-0.1..1.0).contains(*delay));
     assert_eq!(wrong, None, "a wrong X-Timestamp");
     assert!(median(&delays) < 0.05, "times that are not the capture's");
 }
@@ -714,25 +715,28 @@ impl Viewer {
         let notes = Arc::new(Notes::default());
         let writer = Arc::clone(&notes);
         let reader = thread::spawn(move || {
-            loop {
+            // The same bytes are the same picture; decoding takes long in an emulated processor.
+            let mut known = (Vec::new(), Picture::Other);
+            let mut ended = false;
+            while !ended {
                 let next = stream.next_part(PATIENCE);
                 let at = Instant::now();
                 let sight = match next {
                     Ok(part) => {
-                        let picture = recognise(&part.jpeg);
+                        if part.jpeg != known.0 {
+                            known = (part.jpeg.clone(), recognise(&part.jpeg));
+                        }
+                        let picture = known.1.clone();
                         Sight { at, captured: part.timestamp, picture, jpeg: part.jpeg }
                     }
                     Err(error) => {
+                        ended = true;
                         let picture = Picture::Wrong(format!("the stream ended: {error}"));
                         Sight { at, captured: 0.0, picture, jpeg: Vec::new() }
                     }
                 };
-                let ended = sight.jpeg.is_empty();
                 writer.seen.lock().expect("no panic here").push(sight);
                 writer.grown.notify_all();
-                if ended {
-                    return;
-                }
             }
         });
         Viewer { notes, socket, reader: Some(reader) }
