@@ -109,6 +109,8 @@ pub const NO_SIGNAL_PERIOD: Duration = Duration::from_secs(1);
 pub const REOPEN_MIN: Duration = Duration::from_millis(100);
 /// The longest wait before a lost camera is tried again.
 pub const REOPEN_MAX: Duration = Duration::from_secs(1);
+/// `--camera auto` waits this long for the camera it had before it takes another one.
+pub const SWAP_TIME: Duration = Duration::from_secs(10);
 /// A node that has just appeared may refuse us this long, until udev has set its group.
 pub const NODE_TIME_MAX: Duration = Duration::from_secs(3);
 /// A camera's first frames are dark: this long after its start they count as settled.

@@ -336,6 +336,8 @@ fn viewers_see_every_unplug_and_replug_and_nothing_is_left_behind() {
         let node = camera.node();
         it_is_found_under_another_number(&mut camera, &node.to_string_lossy());
         it_is_found_under_another_number(&mut camera, BY_ID);
+        drop(camera);
+        another_camera_is_taken_only_when_the_one_in_use_stays_away();
     });
 }
 
@@ -385,6 +387,27 @@ fn it_is_found_under_another_number(camera: &mut UsbCamera, name: &str) {
     viewer.live_from(viewer.mark());
     viewer.leave();
     drop(held);
+}
+
+/// A bad contact must not change the view for good.
+fn another_camera_is_taken_only_when_the_one_in_use_stays_away() {
+    let mut first = UsbCamera::plugged("First", &[]);
+    let _second = UsbCamera::plugged("Second", &["--port", "1"]);
+    let server = Server::start(&["--camera", "auto", "--size", "640x480", "--fps", "15"]);
+    let viewer = Viewer::open(&server, stamped);
+    viewer.live_from(0);
+    let mark = viewer.mark();
+    first.tell("unplug");
+    viewer.wait("NO SIGNAL three times", mark, |seen| others(seen).nth(2).map(drop));
+    assert!(!server.log().contains("Second"), "the other camera was taken at once");
+    let mark = viewer.mark();
+    first.tell("plug");
+    viewer.live_from(mark);
+    assert!(!server.log().contains("Second"), "the other camera was taken");
+    first.tell("unplug");
+    let log = server.log().len();
+    server.wait_for_log_from(log, "(Second, uvcvideo): MJPG", PATIENCE);
+    viewer.live_from(viewer.mark());
 }
 
 const BY_ID: &str = "/dev/v4l/by-id/usb-pistream_Rig_serial0-video-index0";

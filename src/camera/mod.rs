@@ -37,7 +37,7 @@ use crate::frame::{Frame, FrameSlot, Pace, Picture};
 use crate::jpeg::{Encoder, Raw, mend};
 use crate::limits::{
     DEQUEUES_MAX, FPS, FRAME_TIME_MAX, JPEG_SIZE, NO_SIGNAL_PERIOD, NODE_TIME_MAX, PATTERN_FPS,
-    PATTERN_QUALITY, POOL_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME,
+    PATTERN_QUALITY, POOL_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME, SWAP_TIME,
 };
 
 /// Why a camera module's raw node is of no use, and what is.
@@ -172,9 +172,13 @@ impl Operator {
         let mut announced = false;
         restart_on_panic(
             || slot.stopping(),
-            || {
+            |after_panic| {
                 if !std::mem::replace(&mut announced, true) {
                     self.announce();
+                }
+                if after_panic {
+                    let reason = "a fault of ours; the log says more".to_owned();
+                    self.mourn(&Error::found("work", "the camera", reason), None);
                 }
                 while self.wait_for_demand() {
                     self.session();
@@ -229,7 +233,7 @@ impl Operator {
                 Err(error) if self.config.camera == Camera::Auto && self.known.is_none() => {
                     self.play(hotplug.as_ref(), &error.to_string())
                 }
-                Err(error) => match self.mourn(error, hotplug.as_ref()) {
+                Err(error) => match self.mourn(&error, hotplug.as_ref()) {
                     End::Lost(_) | End::Again => continue,
                     End::Idle => End::Idle,
                 },
@@ -238,7 +242,7 @@ impl Operator {
                 End::Again => {}
                 End::Lost(error) => {
                     let hotplug = Hotplug::new().ok();
-                    if let End::Idle = self.mourn(error, hotplug.as_ref()) {
+                    if let End::Idle = self.mourn(&error, hotplug.as_ref()) {
                         break;
                     }
                 }
@@ -252,13 +256,14 @@ impl Operator {
     }
 }
 
-/// Do `work` until it is `done`. A panic ends one try, not the camera: a fault in what handles
-/// one camera's data must not take the site away.
-fn restart_on_panic(done: impl Fn() -> bool, mut work: impl FnMut()) {
+/// Do `work` until it is `done`; it is told whether the try before it panicked. A panic ends one
+/// try, not the camera: a fault in what handles one camera's data must not take the site away.
+fn restart_on_panic(done: impl Fn() -> bool, mut work: impl FnMut(bool)) {
+    let mut after_panic = false;
     while !done() {
-        if catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
+        after_panic = catch_unwind(AssertUnwindSafe(|| work(after_panic))).is_err();
+        if after_panic {
             log::error!("camera: a fault of ours; it is started again");
-            thread::sleep(REOPEN_MIN);
         }
     }
 }
@@ -293,9 +298,16 @@ impl Operator {
             }
         }
         self.complain(&complaints);
-        let known = found.iter().position(|d| self.known.as_ref() == Some(&Identity::of(d)));
+        if let Some(at) = found.iter().position(|d| self.known.as_ref() == Some(&Identity::of(d))) {
+            return Ok(found.swap_remove(at));
+        }
+        // A camera that is gone for a moment comes back; another one is not its view.
+        let waits = self.absence.as_ref().is_some_and(|gone| gone.since.elapsed() < SWAP_TIME);
+        if !found.is_empty() && waits && self.known.is_some() {
+            return Err(Error::found("find", "the camera", "it is unplugged".to_owned()));
+        }
         if !found.is_empty() {
-            return Ok(found.swap_remove(known.unwrap_or(0)));
+            return Ok(found.swap_remove(0));
         }
         let none = || Error::found("find", "a camera", "none is plugged in".to_owned());
         Err(complaints.into_iter().next().unwrap_or_else(none))
@@ -574,9 +586,9 @@ impl Operator {
     }
 
     /// Show NO SIGNAL until it is time to try again, or nobody watches.
-    fn mourn(&mut self, error: Error, hotplug: Option<&Hotplug>) -> End {
+    fn mourn(&mut self, error: &Error, hotplug: Option<&Hotplug>) -> End {
         let start = Instant::now();
-        self.set_absence(&error, start);
+        self.set_absence(error, start);
         let attempt = start + self.reopen_after;
         self.reopen_after = (self.reopen_after * 2).min(REOPEN_MAX);
         loop {
@@ -725,7 +737,8 @@ mod tests {
         let tries = std::cell::Cell::new(0);
         restart_on_panic(
             || tries.get() == 3,
-            || {
+            |after_panic| {
+                assert_eq!(after_panic, tries.get() > 0);
                 tries.set(tries.get() + 1);
                 assert!(tries.get() == 3, "the fault of this test");
             },

@@ -587,14 +587,14 @@ fn set_rate(fd: RawFd, fps: u32) -> Option<f64> {
 
 /// When a buffer was captured, by the wall clock. Drivers stamp with the monotonic clock.
 fn capture_time(buffer: &sys::v4l2_buffer) -> SystemTime {
-    let now = SystemTime::now();
+    // Read side by side: their difference is what counts.
+    let (monotonic, now) = (clock_gettime(ClockId::Monotonic), SystemTime::now());
     let clock = buffer.flags & sys::V4L2_BUF_FLAG_TIMESTAMP_MASK;
     if clock != sys::V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC {
         return now;
     }
     let stamp = Duration::from_secs(buffer.timestamp.tv_sec.max(0) as u64)
         + Duration::from_micros(buffer.timestamp.tv_usec.clamp(0, 999_999) as u64);
-    let monotonic = clock_gettime(ClockId::Monotonic);
     let monotonic = Duration::new(monotonic.tv_sec.max(0) as u64, monotonic.tv_nsec as u32);
     now - monotonic.saturating_sub(stamp).min(FRAME_TIME_MAX)
 }

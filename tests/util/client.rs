@@ -173,14 +173,14 @@ impl Client {
                 self.inbox.drain(..length).collect()
             }
             None if head.keeps_alive() => return Err(bad(format!("no end: {head:?}"))),
-            None => self.to_end(end)?,
+            None => self.until_end(end)?,
         };
         Ok(Reply::new(head, body))
     }
 
     /// What came so far and was not asked for, and all that comes until the end.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
-        self.to_end(Instant::now() + PATIENCE)
+        self.until_end(Instant::now() + PATIENCE)
     }
 
     /// The server closes in order (no reset) and sends nothing more before it does.
@@ -209,7 +209,7 @@ impl Client {
         }
     }
 
-    fn to_end(&mut self, end: Instant) -> io::Result<Vec<u8>> {
+    fn until_end(&mut self, end: Instant) -> io::Result<Vec<u8>> {
         loop {
             match self.more(end) {
                 Ok(()) => {}
