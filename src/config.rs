@@ -9,7 +9,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use crate::limits::{
-    FPS_MAX, IDLE_OFF, LISTENERS_MAX, QUALITY, SIDE_PIXELS_MAX, VIEWERS, VIEWERS_MAX,
+    FPS_MAX, IDLE_OFF, LISTENERS_MAX, PIXELS_MAX, QUALITY, SIDE_PIXELS_MAX, SIDE_PIXELS_MIN,
+    VIEWERS, VIEWERS_MAX,
 };
 
 /// A camera site in one small program: live video, snapshots and pages.
@@ -17,7 +18,7 @@ use crate::limits::{
 /// Every option can also be given in the environment; the log's level is RUST_LOG
 /// (error, warn, info, debug).
 #[derive(Clone, Debug, Parser)]
-#[command(name = "pistream", version, max_term_width = 100)]
+#[command(name = "pistream", version)]
 pub struct Config {
     /// Address and port to serve on; [::] takes IPv4 too. Repeatable.
     #[arg(
@@ -208,11 +209,17 @@ fn camera(text: &str) -> Result<Camera, String> {
 fn size(text: &str) -> Result<(u32, u32), String> {
     let side = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        text.parse().ok().filter(|n| digits && (16..=SIDE_PIXELS_MAX).contains(n))
+        text.parse().ok().filter(|n| digits && (SIDE_PIXELS_MIN..=SIDE_PIXELS_MAX).contains(n))
     };
     text.split_once('x')
         .and_then(|(w, h)| Some((side(w)?, side(h)?)))
-        .ok_or_else(|| format!("WIDTHxHEIGHT, such as 640x480, each from 16 to {SIDE_PIXELS_MAX}"))
+        .filter(|(w, h)| w * h <= PIXELS_MAX)
+        .ok_or_else(|| {
+            format!(
+                "WIDTHxHEIGHT, such as 640x480, each from {SIDE_PIXELS_MIN} to \
+                 {SIDE_PIXELS_MAX}, {PIXELS_MAX} pixels in all at most"
+            )
+        })
 }
 
 /// "500ms", "30s", "5m", "2h", or a plain number of seconds.
@@ -312,6 +319,7 @@ mod tests {
         refuses(&["--size", "big"], &["--size", "big", "640x480"]);
         refuses(&["--size", "0x480"], &["--size", "0x480", "16"]);
         refuses(&["--size", "+640x480"], &["--size"]);
+        refuses(&["--size", "16384x16384"], &["--size", "20000000"]);
         refuses(&["--fps", "0"], &["--fps", "'0'", "1", "240"]);
         refuses(&["--fps", "x"], &["--fps", "'x'"]);
         refuses(&["--quality", "101"], &["--quality", "101", "100"]);

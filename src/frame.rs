@@ -13,6 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::limits::PACE_INTERVAL_MAX;
+
 /// What a frame shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Picture {
@@ -185,8 +187,8 @@ pub struct Pace {
 impl Pace {
     /// `fps` above zero.
     pub fn new(fps: f64) -> Pace {
-        let interval = Duration::try_from_secs_f64(1.0 / fps).unwrap_or(Duration::MAX / 4);
-        Pace { interval, due: None }
+        let interval = Duration::try_from_secs_f64(1.0 / fps).unwrap_or(PACE_INTERVAL_MAX);
+        Pace { interval: interval.min(PACE_INTERVAL_MAX), due: None }
     }
 
     pub fn fps(&self) -> f64 {
@@ -200,8 +202,8 @@ impl Pace {
         if self.due.is_some_and(|due| at + self.interval / 4 < due) {
             return false;
         }
-        let late = at + self.interval / 2;
-        self.due = self.due.unwrap_or(at).checked_add(self.interval).map(|due| due.max(late));
+        let next = self.due.unwrap_or(at) + self.interval;
+        self.due = Some(next.max(at + self.interval / 2)); // after a pause, no catching up
         true
     }
 }
@@ -256,7 +258,11 @@ mod tests {
             assert!((fps * 0.97 - 0.05..=fps + 0.06).contains(&passed), "{fps}: {passed}");
         }
         assert_eq!(passed(60.0, 30), 30.0);
-        assert!(Pace::new(1e-300).allows(start), "no overflow");
+        for tiny in [1e-300, 1e-19, 5.421010862427523e-20, 1e-9] {
+            let mut pace = Pace::new(tiny);
+            let frames = (0..100).filter(|n| pace.allows(start + Duration::from_secs(*n)));
+            assert_eq!(frames.count(), 1, "{tiny} a second");
+        }
     }
 
     #[test]

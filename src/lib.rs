@@ -8,6 +8,7 @@
 //! | `limits` | – | every number that is promised |
 //! | `error` | – | the world's faults in words |
 //! | `config` | – | what the operator asked for |
+//! | `journal` | one | standard error |
 //! | `frame` | – | a picture on its way, and the slot where it is handed over |
 //! | `jpeg` | – | JPEG's markers and turbojpeg |
 //! | `http` | none: pure | requests, responses, one client as a machine |
@@ -21,6 +22,8 @@ pub mod limits;
 pub mod error;
 
 pub mod config;
+
+pub mod journal;
 
 pub mod frame;
 

@@ -63,6 +63,15 @@ pub const SPARE_DESCRIPTORS: usize = 64;
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// What a refused client is told to wait.
 pub const RETRY_AFTER_SECONDS: u32 = 10;
+/// Guests beyond the last seat, who are told so and leave.
+pub const REFUSALS_MAX: usize = 16;
+/// Bytes that all guests together may make us hold: requests half received, pages half sent.
+/// Past that, the one who adds to it is refused.
+pub const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A silent connection is asked after this long whether its other end is still there…
+pub const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+/// …and again this often, until the kernel (after nine times) gives it up.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Addresses that `--listen` may name.
 pub const LISTENERS_MAX: usize = 8;
 
@@ -75,12 +84,19 @@ pub const REPEAT_FPS_MIN: f64 = 2.0;
 /// A snapshot waits this long for a frame.
 pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// The longest time between two frames that `fps` can ask for.
+pub const PACE_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
 // ---- the camera -----------------------------------------------------------------------------
 
 /// One JPEG. A camera of 20 megapixels stays below it.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pixels of one side.
 pub const SIDE_PIXELS_MAX: u32 = 16_384;
+/// The shortest side in pixels.
+pub const SIDE_PIXELS_MIN: u32 = 16;
+/// Pixels of a picture: what a frame's bytes allow for, and a small machine's memory.
+pub const PIXELS_MAX: u32 = 20_000_000;
 /// Frames a second that may be asked for.
 pub const FPS_MAX: u32 = 240;
 /// Frames a second asked of a camera when nobody said: more costs every viewer.
@@ -140,16 +156,19 @@ pub const CHUNK_BYTES: usize = 64 * 1024;
 /// The year 10000, where HTTP's dates end; a file may carry any time.
 pub const HTTP_DATE_MAX: Duration = Duration::from_secs(253_402_300_800);
 
-// ---- the end --------------------------------------------------------------------------------
+// ---- the log --------------------------------------------------------------------------------
 
-/// SIGTERM to exit.
-pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(2);
+/// Bytes of lines waiting to be written; past that lines are counted and left out.
+pub const LOG_BYTES_MAX: usize = 256 * 1024;
+/// At the end, so long the last lines may take.
+pub const LOG_TIME_MAX: Duration = Duration::from_millis(500);
 
 const _: () = assert!(INBOX_BYTES_MAX >= HEAD_BYTES_MAX + READ_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < INBOX_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX > INBOX_BYTES_MAX);
 const _: () = assert!(IDLE_TIME_MAX.as_secs() <= HEAD_TIME_MAX.as_secs());
-const _: () = assert!(DRAIN_TIME_MAX.as_secs() <= SHUTDOWN_TIME_MAX.as_secs());
+const _: () = assert!(REFUSALS_MAX < SPARE_DESCRIPTORS);
+const _: () = assert!(HELD_BYTES_MAX > 4 * (BODY_BYTES_MAX + INBOX_BYTES_MAX));
 const _: () = assert!(REOPEN_MAX.as_millis() <= FRAME_TIME_MAX.as_millis());
 const _: () = assert!(BUFFERS as usize <= BUFFERS_MAX && BUFFERS as usize <= DEQUEUES_MAX);
 const _: () = assert!(WRITE_PIECES_MAX <= 16); // what every kernel's IOV_MAX allows

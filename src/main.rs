@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use pistream::camera;
 use pistream::config::Config;
+use pistream::error::Result;
+use pistream::journal;
 use pistream::net::server::Server;
 
 fn main() -> ExitCode {
@@ -23,14 +25,22 @@ fn main() -> ExitCode {
         print!("{}", camera::list());
         return ExitCode::SUCCESS;
     }
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        .format(|out, record| writeln!(out, "{:5} {}", record.level(), record.args()))
-        .init();
-    match Server::open(&config).and_then(Server::run) {
+    match serve(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pistream: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn serve(config: &Config) -> Result<()> {
+    let (journal, ending) = journal::start()?;
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .format(|out, record| writeln!(out, "{:5} {}", record.level(), record.args()))
+        .target(env_logger::Target::Pipe(Box::new(journal)))
+        .init();
+    let served = Server::open(config).and_then(Server::run);
+    ending.finish();
+    served
 }

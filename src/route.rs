@@ -68,7 +68,10 @@ fn snapshot(request: &Request) -> Action {
     let max_age = match request.query_value("max_age").map(|text| text.parse()) {
         None => None,
         Some(Ok(ms)) => Some(Duration::from_millis(ms)),
-        Some(Err(_)) => return malformed("max_age"),
+        Some(Err(_)) => {
+            let sentence = "The parameter max_age must be a number of milliseconds.";
+            return Action::Reply(Response::sentence(Status::BadRequest, sentence));
+        }
     };
     let now = request.query_value("now").is_some_and(|value| value == "1");
     Action::Snapshot(Freshness { max_age, settled: max_age.is_none() && !now })

@@ -446,3 +446,101 @@ fn one_viewer_too_many_is_told_when_to_come_again() {
     let freed = until(PATIENCE, || (next() == 200).then_some(()));
     assert!(freed.is_some(), "no room for the next one");
 }
+
+/// Every seat is taken by clients that have begun a request and do not go on: a newcomer is not
+/// thrown out by the search for a seat, and hears why it has none.
+#[test]
+fn in_a_full_house_a_newcomer_is_answered_and_the_stream_goes_on() {
+    let _turn = alone();
+    let server = start(&["--max-viewers", "1"]); // and 200 seats beside the viewers'
+    let mut stream = Stream::open(server.addr(), "/video_feed");
+    stream.part();
+    let connect_and_begin = || {
+        let mut client = Client::connect(server.addr());
+        client.send("G");
+        client
+    };
+    let slow: Vec<Client> = (0..200).map(|_| connect_and_begin()).collect();
+    // All at once: each of them is the newest, and none of the old ones can go.
+    let mut crowd: Vec<Client> = (0..10).map(|_| Client::connect(server.addr())).collect();
+    for client in &mut crowd {
+        client.send("GET / HTTP/1.1\r\nHost: pi\r\n\r\n");
+    }
+    for client in &mut crowd {
+        let reply = client.reply().expect(503);
+        assert!(reply.header("Retry-After").is_some());
+    }
+    stream.part();
+    drop(slow);
+    let served = until(PATIENCE, || (server.get("/").status == 200).then_some(()));
+    assert!(served.is_some(), "the seats are free again");
+}
+
+/// Bodies that are never finished are memory that strangers hold.
+#[test]
+fn unfinished_bodies_are_bounded_in_all() {
+    let _turn = alone();
+    let server = start(&[]);
+    server.get("/").expect(200);
+    let before = server.rss_kib();
+    let body = vec![b'x'; (1 << 20) - 1];
+    let mut refused = 0;
+    let mut crowd = Vec::new();
+    for _ in 0..60 {
+        let mut client = Client::connect(server.addr());
+        client.send("POST / HTTP/1.1\r\nHost: pi\r\nContent-Length: 1048576\r\n\r\n");
+        // The server may stop listening in the middle of it.
+        refused += usize::from(client.try_send(&body).is_err());
+        crowd.push(client);
+    }
+    let grown = server.rss_kib().saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB more, {refused} refused while they sent");
+    let mut replies = Vec::new();
+    for client in &mut crowd {
+        // Those within the bounds finish and hear that this cannot be posted to.
+        let _ = client.try_send("x");
+        replies.extend(client.try_reply(false).map(|reply| reply.status));
+    }
+    assert!(replies.contains(&503) && replies.contains(&405), "{replies:?}");
+    drop(crowd);
+    server.get("/").expect(200);
+}
+
+/// A log that nobody reads, as in a paused terminal, must not stop the picture.
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let _turn = alone();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = free.local_addr().expect("its address");
+    drop(free);
+    let mut child = util::command(&["--camera", "test", "--listen", &addr.to_string()])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("start the server");
+    let up = until(PATIENCE, || TcpStream::connect(addr).ok());
+    assert!(up.is_some(), "it does not listen");
+    let mut stream = Stream::open(addr, "/video_feed");
+    for _ in 0..2000 {
+        util::client::get(addr, "/nothing").expect(404);
+    }
+    stream.part();
+    stream.part();
+    child.kill().expect("end it");
+    let mut log = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut log).expect("the log");
+    child.wait().expect("its end");
+    assert!(log.len() >= 60 << 10, "the pipe was full: {} bytes", log.len());
+}
+
+/// Who asks for a frame an hour and goes is found all the same; and no rate is too low.
+#[test]
+fn very_low_rates_are_served_and_end_nothing() {
+    let _turn = alone();
+    let server = start(&[]);
+    for fps in ["0.00000000000000000005421010862427523", "0.0000000000000000001", "0.001"] {
+        let mut stream = Stream::open(server.addr(), &format!("/video_feed?fps={fps}"));
+        stream.part();
+        assert!(stream.next_part(Duration::from_millis(700)).is_err(), "{fps}: a second frame");
+    }
+    server.get("/").expect(200);
+}

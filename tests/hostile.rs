@@ -12,7 +12,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use util::{Client, PATIENCE, Reply, Server, Stream, decode, until};
 
@@ -531,6 +531,49 @@ fn more_connections_than_there_are_seats_displace_the_idle_and_no_stream() {
     // The newest ones are still there.
     let last = idle.last_mut().unwrap();
     last.send("GET / HTTP/1.1\r\nHost: pi\r\n\r\n").reply().expect(200);
+}
+
+#[test]
+fn a_house_that_is_exactly_full_shows_nobody_the_door() {
+    let server = start(&["--max-viewers", "2"]);
+    let mut guests: Vec<Client> = (0..202).map(|_| Client::connect(server.addr())).collect();
+    for guest in &mut guests {
+        guest.send("GET /nothing HTTP/1.1\r\nHost: pi\r\n\r\n").reply().expect(404);
+    }
+}
+
+/// Seats taken by people who are still typing are not free, but whoever comes gets an answer.
+#[test]
+fn a_burst_of_guests_into_a_full_house_is_answered() {
+    let server = start(&["--max-viewers", "2"]);
+    let typing = |count| -> Vec<Client> {
+        let connect = |_| {
+            let mut client = Client::connect(server.addr());
+            client.send("G");
+            client
+        };
+        (0..count).map(connect).collect()
+    };
+    let before = server.fds();
+    for seats_free in [1, 0] {
+        let typists = typing(202 - seats_free);
+        let full = || (server.fds() >= before + typists.len()).then_some(());
+        assert!(until(PATIENCE, full).is_some(), "{} descriptors", server.fds());
+        // They stand at the door with their requests when the loop looks there again.
+        server.signal(Signal::STOP);
+        let mut burst: Vec<Client> = (0..10).map(|_| Client::connect(server.addr())).collect();
+        for client in &mut burst {
+            client.send("GET / HTTP/1.1\r\nHost: pi\r\nConnection: close\r\n\r\n");
+        }
+        server.signal(Signal::CONT);
+        for client in &mut burst {
+            let reply = client.reply();
+            assert!(matches!(reply.status, 200 | 503), "{reply:?}");
+            assert_eq!(reply.status == 503, reply.header("Retry-After").is_some());
+        }
+        drop((typists, burst));
+        server.expect_fds(before);
+    }
 }
 
 #[test]

@@ -103,8 +103,10 @@ fn the_reader_of_these_tests_forgives_nothing() {
 fn the_stream_is_byte_for_byte_as_promised() {
     let server = start();
     let addr = server.addr();
-    for (version, host) in [("HTTP/1.0", ""), ("HTTP/1.1", "Host: camera.local\r\n")] {
-        let request = format!("GET /video_feed {version}\r\n{host}\r\n");
+    let host = "Host: camera.local\r\n";
+    let kept = "Connection: keep-alive\r\n";
+    for (version, fields) in [("HTTP/1.0", ""), ("HTTP/1.0", kept), ("HTTP/1.1", host)] {
+        let request = format!("GET /video_feed {version}\r\n{fields}\r\n");
         let mut stream = Stream::ask(addr, &request);
         assert_eq!((stream.head.version.as_str(), stream.head.reason.as_str()), (version, "OK"));
         let names = ["Content-Type", "Connection", "Server", "Date", "Cache-Control"];
@@ -881,6 +883,41 @@ fn a_part_of_a_file_can_be_asked_for() {
     assert_eq!(head.header("Content-Length"), Some("26"));
 }
 
+/// A large file is pulled from the disk piece by piece; its parts must fit together.
+#[test]
+fn a_part_of_a_large_file_is_exactly_that_part() {
+    let site = Folder::new();
+    let content = noise(300_000);
+    site.write("big.bin", &content);
+    let server = start_with(&["--www", site.arg()]);
+    let mut client = Client::connect(server.addr());
+    for (range, from, to) in [
+        ("0-", 0, 300_000),
+        ("0-0", 0, 1),
+        ("65535-65536", 65_535, 65_537),
+        ("65536-131071", 65_536, 131_072),
+        ("65530-262150", 65_530, 262_151),
+        ("100000-100009", 100_000, 100_010),
+        ("299999-", 299_999, 300_000),
+        ("-70000", 230_000, 300_000),
+        ("-300001", 0, 300_000),
+    ] {
+        let request = "GET /big.bin HTTP/1.1\r\nHost: pi\r\n";
+        client.send(format!("{request}Range: bytes={range}\r\n\r\n"));
+        let reply = client.reply().expect(206);
+        assert!(reply.body == content[from..to], "{range}: {} bytes", reply.body.len());
+        let wanted = format!("bytes {from}-{}/300000", to - 1);
+        assert_eq!(reply.header("Content-Range"), Some(wanted.as_str()));
+    }
+    let request = "GET /big.bin HTTP/1.1\r\nHost: pi\r\n";
+    client.send(format!("{request}Range: bytes=300000-\r\n\r\n")).reply().expect(416);
+    client.send(format!("{request}If-None-Match: *\r\n\r\n")).reply().expect(304);
+    client.send("HEAD /big.bin HTTP/1.1\r\nHost: pi\r\n\r\n");
+    let head = client.reply_to_head().expect(200);
+    assert_eq!(head.header("Content-Length"), Some("300000"));
+    assert!(client.send(format!("{request}\r\n")).reply().expect(200).body == content);
+}
+
 #[test]
 fn an_empty_file_is_a_page_too() {
     let site = Folder::new();
@@ -1230,6 +1267,9 @@ fn a_signal_ends_it_in_order_with_viewers_connected() {
         idle.send("GET / HTTP/1.1\r\nHost: pi\r\n\r\n").reply().expect(200);
         let mut waiting = Client::connect(server.addr());
         waiting.send("GET / HTTP/1.1\r\nHost");
+        let mut never_reads = Client::connect(server.addr());
+        never_reads.send("GET /video_feed HTTP/1.0\r\n\r\n");
+        streams[0].part();
         let log = server.stop_by(signal);
         assert!(!log.contains("panicked"), "{log}");
     }

@@ -338,6 +338,7 @@ fn viewers_see_every_unplug_and_replug_and_nothing_is_left_behind() {
         it_is_found_under_another_number(&mut camera, BY_ID);
         drop(camera);
         another_camera_is_taken_only_when_the_one_in_use_stays_away();
+        a_camera_without_the_format_asked_for_is_passed_over();
     });
 }
 
@@ -410,6 +411,26 @@ fn another_camera_is_taken_only_when_the_one_in_use_stays_away() {
     viewer.live_from(viewer.mark());
 }
 
+fn a_camera_without_the_format_asked_for_is_passed_over() {
+    let first = UsbCamera::plugged("First", &["--formats", "YUYV"]);
+    let second = UsbCamera::plugged("Second", &["--port", "1"]);
+    let server = Server::start(&["--format", "mjpeg", "--size", "640x480", "--fps", "15"]);
+    let viewer = Viewer::open(&server, stamped);
+    viewer.live_from(0);
+    server.wait_for_log("(Second, uvcvideo): MJPG", PATIENCE);
+    viewer.leave();
+    drop(server);
+
+    // And the test picture needs neither.
+    let server = Server::start(&["--camera", "test"]);
+    let viewer = Viewer::open(&server, unstamped);
+    viewer.other_from(0);
+    for node in [first.node(), second.node()] {
+        assert!(!holds(&server, &node), "{} is open for the test picture", node.display());
+    }
+    viewer.leave();
+}
+
 const BY_ID: &str = "/dev/v4l/by-id/usb-pistream_Rig_serial0-video-index0";
 
 /// There is no udev in the guest to make the lasting name.
@@ -444,7 +465,8 @@ fn a_failing_driver_is_taken_up_again() {
             }
             println!("{what}: live again after {:.1} s", started.elapsed().as_secs_f64());
         };
-        let fds = server.fds();
+        viewers.iter().for_each(|viewer| drop(viewer.live_from(0)));
+        let fds = server.fds(); // the search for the camera, which opens nodes, is over
         lost_and_back("fatal error", &["inject_fatal_streaming_error=1"]);
         lost_and_back("disconnect", &["disconnect=1"]);
         lost_and_back("QBUF fails", &["inject_vidioc_qbuf_error=1"]);

@@ -40,9 +40,14 @@ use crate::limits::{
     PATTERN_QUALITY, POOL_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME, SWAP_TIME,
 };
 
-/// Why a camera module's raw node is of no use, and what is.
-const RAW_BAYER: &str = "a CSI camera module that gives only raw Bayer here: start the program \
-     as `libcamerify pistream` (package libcamera-tools), or use a USB camera";
+/// Why a camera module's raw node is of no use, and what is. The compatibility layer is
+/// preloaded, which a static program cannot be.
+const RAW_BAYER: &str = if cfg!(target_feature = "crt-static") {
+    "a CSI camera module gives only raw Bayer here; use a USB camera"
+} else {
+    "a CSI camera module gives only raw Bayer here: start the program as `libcamerify pistream` \
+     (package libcamera-tools), or use a USB camera"
+};
 
 /// Start the camera's thread; it ends with `FrameSlot::stop`.
 pub fn start(config: &Config, waker: Arc<Waker>) -> Result<Arc<FrameSlot>> {
@@ -189,8 +194,10 @@ impl Operator {
 
     /// Say what is there, before anybody watches.
     fn announce(&mut self) {
+        if self.config.camera == Camera::Test {
+            return log::info!("camera: the test picture");
+        }
         match self.find() {
-            _ if self.config.camera == Camera::Test => log::info!("camera: the test picture"),
             Ok(device) => log::info!("camera: {device}, taken up when somebody watches"),
             Err(error) if self.config.camera == Camera::Auto => {
                 log::info!("camera: {error}; the test picture is shown until there is one");
@@ -218,41 +225,34 @@ impl Operator {
 
     /// From the first viewer until nobody has watched for `idle_off`.
     fn session(&mut self) {
+        // From before the first search on, so that no camera slips in between.
+        let hotplug = Hotplug::new().inspect_err(|e| log::warn!("watch /dev: {}", Reason(e)));
+        let hotplug = hotplug.ok();
         loop {
-            // Before the search, so that no camera slips in between the two.
-            let hotplug = Hotplug::new().inspect_err(|e| log::warn!("watch /dev: {}", Reason(e)));
-            let hotplug = hotplug.ok();
-            let end = match self.find() {
-                _ if self.config.camera == Camera::Test => {
-                    self.play(hotplug.as_ref(), "--camera test")
-                }
-                Ok(device) => {
-                    drop(hotplug);
-                    self.capture(device)
-                }
-                Err(error) if self.config.camera == Camera::Auto && self.known.is_none() => {
-                    self.play(hotplug.as_ref(), &error.to_string())
-                }
-                Err(error) => match self.mourn(&error, hotplug.as_ref()) {
-                    End::Lost(_) | End::Again => continue,
-                    End::Idle => End::Idle,
-                },
-            };
-            match end {
+            match self.show(hotplug.as_ref()) {
                 End::Again => {}
-                End::Lost(error) => {
-                    let hotplug = Hotplug::new().ok();
-                    if let End::Idle = self.mourn(&error, hotplug.as_ref()) {
-                        break;
-                    }
-                }
-                End::Idle => break,
+                End::Lost(error) if self.mourn(&error, hotplug.as_ref()) => {}
+                End::Lost(_) | End::Idle => break,
             }
         }
         self.slot.clear();
         self.absence = None;
         self.reopen_after = REOPEN_MIN;
-        while self.pool.1.try_recv().is_ok() {} // an idle house holds no frames
+        while self.pool.1.try_recv().is_ok() {} // an idle house keeps no buffers
+    }
+
+    /// Show what there is to be seen until that changes.
+    fn show(&mut self, hotplug: Option<&Hotplug>) -> End {
+        if self.config.camera == Camera::Test {
+            return self.play(hotplug, "--camera test");
+        }
+        match self.find() {
+            Ok(device) => self.capture(device),
+            Err(error) if self.config.camera == Camera::Auto && self.known.is_none() => {
+                self.play(hotplug, &error.to_string())
+            }
+            Err(error) => End::Lost(error),
+        }
     }
 }
 
@@ -274,7 +274,7 @@ impl Operator {
     /// The camera to use: the one known, wherever it is plugged in now, else as configured.
     fn find(&mut self) -> Result<Device> {
         if let Camera::Device(path) = &self.config.camera {
-            let named = Device::open(path).and_then(usable);
+            let named = Device::open(path).and_then(|device| self.usable(device));
             let is_known = |device: &Device| self.known.as_ref() == Some(&Identity::of(device));
             if self.known.is_none() || named.as_ref().is_ok_and(is_known) {
                 return named;
@@ -289,7 +289,7 @@ impl Operator {
         let mut found: Vec<Device> = Vec::new();
         let mut complaints: Vec<Error> = Vec::new();
         for path in v4l2::nodes() {
-            match Device::open(&path).map(|device| (device.verdict, usable(device))) {
+            match Device::open(&path).map(|device| (device.verdict, self.usable(device))) {
                 Ok((_, Ok(device))) => found.push(device),
                 Ok((Verdict::NotACamera, _)) => {}
                 Ok((_, Err(error))) => complaints.push(error),
@@ -323,29 +323,34 @@ impl Operator {
         self.complaint = text;
     }
 
-    /// What to ask of `device`.
-    fn wish(&self, device: &Device) -> Result<Wish> {
-        let Some(format) = choose(&device.formats, self.config.format.0) else {
-            let has: Vec<String> = device.formats.iter().map(|f| f.to_string()).collect();
-            let reason =
-                format!("it does not have the format asked for; it has {}", has.join(", "));
-            return Err(Error::found("use", device.path.display(), reason));
+    /// Refuse a node that can show us nothing, with the reason.
+    fn usable(&self, device: Device) -> Result<Device> {
+        let reason = match device.verdict {
+            Verdict::Camera if choose(&device.formats, self.config.format.0).is_some() => {
+                return Ok(device);
+            }
+            Verdict::Camera => {
+                let has: Vec<String> = device.formats.iter().map(|f| f.to_string()).collect();
+                let asked = self.config.format.0.map(|code| v4l2::Fourcc(code).to_string());
+                let lack = asked.map_or("no format that can be used here".to_owned(), |asked| {
+                    format!("no {asked}, which was asked for")
+                });
+                format!("it has {lack}, only {}", has.join(", "))
+            }
+            Verdict::RawBayer => RAW_BAYER.to_owned(),
+            Verdict::NotACamera => "it is no camera (metadata, an encoder or an output)".into(),
         };
+        Err(Error::found("use", device.path.display(), reason))
+    }
+
+    /// What to ask of a device that is usable.
+    fn wish(&self, device: &Device) -> Option<Wish> {
+        let format = choose(&device.formats, self.config.format.0)?;
         let wanted =
             self.config.size.unwrap_or(if format.is_jpeg() { JPEG_SIZE } else { RAW_SIZE });
         let size = nearest(&device.sizes(format), wanted).unwrap_or(wanted);
-        Ok(Wish { format, size, fps: self.config.fps.unwrap_or(FPS) })
+        Some(Wish { format, size, fps: self.config.fps.unwrap_or(FPS) })
     }
-}
-
-/// Refuse a node that is no camera, with the reason.
-fn usable(device: Device) -> Result<Device> {
-    let reason = match device.verdict {
-        Verdict::Camera => return Ok(device),
-        Verdict::RawBayer => RAW_BAYER,
-        Verdict::NotACamera => "it is no camera (metadata, an encoder or an output)",
-    };
-    Err(Error::found("use", device.path.display(), reason.to_owned()))
 }
 
 /// The node went away while we looked.
@@ -381,7 +386,8 @@ impl Operator {
         let end = loop {
             let idle_end = idle_since.map(|since: Instant| since + self.config.idle_off);
             let idle_end = idle_end.filter(|_| !self.config.idle_off.is_zero());
-            let picture = self.absence.as_ref().map(|absence| absence.next_picture);
+            let picture = self.absence.as_ref().filter(|_| idle_since.is_none());
+            let picture = picture.map(|absence| absence.next_picture);
             let until = [Some(run.last_frame + FRAME_TIME_MAX), idle_end, picture];
             let woken = wait(
                 [Some(self.slot.nudge()), Some(run.capture.fd())],
@@ -412,7 +418,9 @@ impl Operator {
                 let reason = format!("no whole frame for {} s", FRAME_TIME_MAX.as_secs());
                 break End::Lost(Error::found("read from", "the camera", reason));
             }
-            self.show_absence(now);
+            if wanted {
+                self.show_absence(now);
+            }
         };
         let drops = &self.slot.drops;
         let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
@@ -432,8 +440,10 @@ impl Operator {
     /// Start to stream from `device` and say how.
     fn begin(&mut self, device: Device) -> Result<Run> {
         let name = device.to_string();
+        let Some(wish) = self.wish(&device) else {
+            return Err(Error::found("use", name, "it has no usable format".to_owned()));
+        };
         self.known = Some(Identity::of(&device));
-        let wish = self.wish(&device)?;
         let capture = Capture::start(device, wish)?;
         let given = capture.given;
         let encoder = match given.format.layout() {
@@ -488,6 +498,9 @@ impl Operator {
         let captured = filled.captured;
         let jpeg = self.render(run, &filled, wanted, now);
         run.capture.requeue(filled)?;
+        if !wanted && run.last_frame == now {
+            self.recovered(now); // it gives frames, though nobody looks
+        }
         if let Some(jpeg) = jpeg {
             let settled = now.duration_since(run.started) >= SETTLE_TIME;
             run.shown += 1;
@@ -585,8 +598,8 @@ impl Operator {
         }
     }
 
-    /// Show NO SIGNAL until it is time to try again, or nobody watches.
-    fn mourn(&mut self, error: &Error, hotplug: Option<&Hotplug>) -> End {
+    /// Show NO SIGNAL until it is time to try again; false when nobody watches any more.
+    fn mourn(&mut self, error: &Error, hotplug: Option<&Hotplug>) -> bool {
         let start = Instant::now();
         self.set_absence(error, start);
         let attempt = start + self.reopen_after;
@@ -595,10 +608,10 @@ impl Operator {
             let now = Instant::now();
             self.slot.clear_nudge();
             if self.slot.stopping() || self.slot.demand() == 0 {
-                return End::Idle;
+                return false;
             }
             if now >= attempt {
-                return End::Again;
+                return true;
             }
             self.show_absence(now);
             let picture = self.absence.as_ref().map_or(attempt, |absence| absence.next_picture);
@@ -607,7 +620,7 @@ impl Operator {
                 Ok([_, news]) if news.readable => {
                     if hotplug.is_some_and(Hotplug::take_news) {
                         self.reopen_after = REOPEN_MIN;
-                        return End::Again;
+                        return true;
                     }
                 }
                 Ok(_) => {}

@@ -20,7 +20,10 @@ use v4l::v4l2::vidioc;
 
 use crate::error::{Error, Result};
 use crate::jpeg::Layout;
-use crate::limits::{BUFFERS, BUFFERS_MAX, ENUMERATION_MAX, FRAME_TIME_MAX, NODES_MAX};
+use crate::limits::{
+    BUFFERS, BUFFERS_MAX, ENUMERATION_MAX, FRAME_TIME_MAX, NODES_MAX, PIXELS_MAX, SIDE_PIXELS_MAX,
+    SIDE_PIXELS_MIN,
+};
 
 // ---- requests -------------------------------------------------------------------------------
 
@@ -548,6 +551,12 @@ fn set_format(fd: RawFd, wish: Wish) -> io::Result<Given> {
     let given = Fourcc(pix.pixelformat.to_le_bytes());
     if given != wish.format {
         let reason = format!("{} was asked for and {given} came", wish.format);
+        return Err(io::Error::other(reason));
+    }
+    let side = SIDE_PIXELS_MIN..=SIDE_PIXELS_MAX;
+    let fits = side.contains(&pix.width) && side.contains(&pix.height);
+    if !fits || pix.width * pix.height > PIXELS_MAX {
+        let reason = format!("a size of {}x{} cannot be used", pix.width, pix.height);
         return Err(io::Error::other(reason));
     }
     let row = given.layout().map_or(0, |layout| layout.row_bytes(pix.width as usize));

@@ -76,7 +76,7 @@ impl Disk {
     /// Start the thread for pages below `www`.
     pub fn start(www: PathBuf, waker: Arc<Waker>) -> Result<Disk> {
         let (jobs, todo) = sync_channel::<Job>(JOBS_MAX);
-        // As many answers as there can be jobs, and the one at hand: `send` never waits.
+        // The thread waits here if the loop is behind with fetching answers.
         let (answers, done) = sync_channel::<Done>(JOBS_MAX + 1);
         let site = Site::new(www);
         thread::Builder::new()

@@ -20,6 +20,11 @@ use crate::limits::{CHUNK_BYTES, HTTP_DATE_MAX};
 /// Kept by the browser, but asked after each time.
 const REVALIDATE: &str = "no-cache";
 
+/// What a page of ours may load: its own files, and nothing inline. The operator's own pages
+/// have the policy that they bring.
+const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; \
+    base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
+
 /// The pages built into the binary.
 const BUILT_IN: [(&str, &[u8]); 4] = [
     ("index.html", include_bytes!("../../www/index.html")),
@@ -72,8 +77,9 @@ impl Site {
         }
     }
 
+    /// For the log, where a name from a request must not look like lines of ours.
     fn named(&self, name: &str) -> String {
-        self.www.join(name).display().to_string()
+        self.www.join(name).display().to_string().escape_debug().to_string()
     }
 
     /// Looks first (O_PATH opens nothing) and opens regular files only: opening a device or a
@@ -120,7 +126,9 @@ impl Site {
             .take(length)
             .read_to_end(&mut bytes)
             .map_err(|source| Error::new("read", self.named(name), source))?;
-        Ok(Found::Page(page(name, validators, Body::Bytes(bytes.into()))))
+        let ours = BUILT_IN.iter().any(|built_in| *built_in == (name, &bytes));
+        let page = page(name, validators, Body::Bytes(bytes.into()));
+        Ok(Found::Page(if ours { with_policy(page) } else { page }))
     }
 }
 
@@ -171,7 +179,14 @@ fn built_in(name: &str) -> Found {
     };
     let validators =
         Validators { etag: Some(format!("\"built-in-{:016x}\"", fnv1a(bytes))), modified: None };
-    Found::Page(page(name, validators, Body::Bytes(Cow::Borrowed(bytes))))
+    Found::Page(with_policy(page(name, validators, Body::Bytes(Cow::Borrowed(bytes)))))
+}
+
+fn with_policy(page: Response) -> Response {
+    match page.content_type.starts_with("text/html") {
+        true => page.field("Content-Security-Policy", PAGE_POLICY),
+        false => page,
+    }
 }
 
 fn moved_to_folder(path: &str) -> Response {

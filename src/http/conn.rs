@@ -97,7 +97,7 @@ pub enum Close {
     Done,
     /// The client closed or reset: an everyday event. EPIPE and ECONNRESET end here.
     Left,
-    /// Kept alive and not used.
+    /// Open and not used.
     Idle,
     /// Took nothing of what it was owed for `STALL_TIME_MAX`.
     Stalled,
@@ -144,6 +144,13 @@ impl Conn {
             progress: now.instant,
             report: None,
         }
+    }
+
+    /// A client for whom there is no seat: it is told so and drained.
+    pub fn refused(response: Response, now: Now) -> Conn {
+        let mut conn = Conn::new(now);
+        conn.reply_and_close(response, now);
+        conn
     }
 
     /// Bytes from the client: at most `room()`.
@@ -256,13 +263,20 @@ impl Conn {
     /// The deadline has passed.
     pub fn expire(&mut self, now: Now) {
         match self.phase {
-            Phase::Head { kept: true, .. } if self.inbox.is_empty() => self.close(Close::Idle),
+            Phase::Head { .. } if self.inbox.is_empty() => self.close(Close::Idle),
             Phase::Head { .. } | Phase::Body { .. } => {
                 let sentence = "The request did not come in time.";
                 self.refuse(Reject { status: Status::RequestTimeout, sentence }, now);
             }
             Phase::Drain { .. } => self.close(Close::Done),
             _ => self.close(Close::Stalled),
+        }
+    }
+
+    /// What it makes us hold is too much: a request half received is refused.
+    pub fn give_up(&mut self, response: Response, now: Now) {
+        if matches!(self.phase, Phase::Head { .. } | Phase::Body { .. }) {
+            self.reply_and_close(response, now);
         }
     }
 
@@ -313,6 +327,17 @@ impl Conn {
 
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// Bytes of memory that it makes us hold: received and not used, owed and not shared.
+    pub fn held(&self) -> usize {
+        let body = match &self.phase {
+            Phase::Body { request, .. } | Phase::Ready(request) | Phase::Asked(request) => {
+                request.body.capacity()
+            }
+            _ => 0,
+        };
+        self.inbox.capacity() + body + self.outbox.held()
     }
 
     /// How many bytes may be received now.
@@ -439,7 +464,11 @@ impl Conn {
 
     /// Answer a request that cannot be understood, and end.
     fn refuse(&mut self, reject: Reject, now: Now) {
-        let response = Response::from(reject);
+        self.reply_and_close(Response::from(reject), now);
+    }
+
+    /// Answer at once, whatever was being asked, and end. The body must be bytes.
+    fn reply_and_close(&mut self, response: Response, now: Now) {
         let Body::Bytes(body) = &response.body else { return };
         let delivery = Delivery {
             version: Version::Http11,
@@ -451,7 +480,7 @@ impl Conn {
             Phase::Body { request, .. } => (Some(request.method), shorten(&request.target)),
             _ => (None, "-".to_owned()),
         };
-        self.report = Some(Report { method, target, status: reject.status });
+        self.report = Some(Report { method, target, status: response.status });
         self.owe(Piece::Bytes(response.head(&delivery).into()), now);
         self.owe(Piece::Bytes(body.clone()), now);
         self.inbox = Vec::new();

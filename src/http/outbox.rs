@@ -58,6 +58,15 @@ impl Outbox {
         self.push(Piece::Bytes(Cow::Borrowed(PART_END)));
     }
 
+    /// Bytes that are held for this client alone.
+    pub fn held(&self) -> usize {
+        let own = |piece: &Piece| match piece {
+            Piece::Bytes(Cow::Owned(bytes)) => bytes.capacity(),
+            _ => 0,
+        };
+        self.pieces.iter().map(own).sum()
+    }
+
     /// The next bytes to send, in at most `WRITE_PIECES_MAX` slices; how many slices, how many
     /// bytes they hold.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; WRITE_PIECES_MAX]) -> (usize, usize) {

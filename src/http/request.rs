@@ -4,6 +4,8 @@
 //! The target is decoded and normalized here, once: whoever gets a `Request` cannot be led out
 //! of a folder by its path. RFC 9112 for the syntax, RFC 9110 for the fields.
 
+use std::borrow::Cow;
+
 use httparse::{EMPTY_HEADER, Header, InvalidChunkSize, Status as Parsed};
 use percent_encoding::percent_decode_str;
 
@@ -132,7 +134,7 @@ fn understand(parsed: &httparse::Request) -> Result<Head, Reject> {
     };
     let (authority, origin_form) = split_target(target, method)?;
     let host = host(headers, version, authority)?;
-    let (path, query) = origin_form.split_once('?').unwrap_or((origin_form, ""));
+    let (path, query) = origin_form.split_once('?').unwrap_or((&origin_form, ""));
     let expects_continue = match text(headers, "expect")? {
         None => false,
         // RFC 9110, section 10.1.1: a 1.0 client cannot mean it.
@@ -209,9 +211,9 @@ fn framing(headers: &[Header], version: Version) -> Result<Framing, Reject> {
 }
 
 /// Authority (of an absolute target) and path with query; RFC 9112, section 3.2.
-fn split_target(target: &str, method: Method) -> Result<(Option<&str>, &str), Reject> {
+fn split_target(target: &str, method: Method) -> Result<(Option<&str>, Cow<'_, str>), Reject> {
     if target.starts_with('/') || (target == "*" && method == Method::Options) {
-        return Ok((None, target));
+        return Ok((None, target.into()));
     }
     let scheme_end = target.find("://").map_or(0, |colon| colon + 3);
     let (scheme, rest) = target.split_at(scheme_end);
@@ -223,7 +225,10 @@ fn split_target(target: &str, method: Method) -> Result<(Option<&str>, &str), Re
     if authority.is_empty() || authority.contains('@') {
         return reject(Status::BadRequest, "The request's target is malformed.");
     }
-    Ok((Some(authority), if path.starts_with('/') { path } else { "/" }))
+    match path.starts_with('/') {
+        true => Ok((Some(authority), path.into())),
+        false => Ok((Some(authority), format!("/{path}").into())),
+    }
 }
 
 fn host(

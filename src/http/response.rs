@@ -14,10 +14,6 @@ use crate::limits::RETRY_AFTER_SECONDS;
 
 const SERVER: &str = concat!("pistream/", env!("CARGO_PKG_VERSION"));
 
-/// What a page of ours may load: its own files, and nothing inline.
-const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; \
-    base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Ok,
@@ -246,7 +242,6 @@ impl Response {
             out.write_str("X-Content-Type-Options: nosniff\r\n")?;
         }
         if has_content && self.content_type.starts_with("text/html") {
-            write!(out, "Content-Security-Policy: {PAGE_POLICY}\r\n")?;
             out.write_str("Referrer-Policy: same-origin\r\n")?;
         }
         out.write_str("\r\n")

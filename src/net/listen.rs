@@ -4,10 +4,10 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use mio::net::TcpListener;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::error::{Error, Result};
-use crate::limits::BACKLOG;
+use crate::limits::{BACKLOG, KEEPALIVE_INTERVAL, KEEPALIVE_TIME};
 
 /// Listen on `address`; `[::]` takes IPv4 too, and becomes 0.0.0.0 where there is no IPv6.
 pub fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -29,6 +29,11 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     // A restart must not wait for the last one's connections to time out.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // What comes in by a listener inherits these. A frame leaves at once; a viewer that is
+    // written to rarely, and has gone without a word, is found by the kernel.
+    socket.set_tcp_nodelay(true)?;
+    let alive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&alive)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -36,4 +41,28 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 
 fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use std::net::TcpStream;
+
+    #[test]
+    fn guests_inherit_what_the_listener_has() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _guest = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+    }
+
+    #[test]
+    fn one_listener_takes_both_families() {
+        let Ok(listener) = listen("[::]:0".parse().unwrap()) else { return };
+        let port = listener.local_addr().unwrap().port();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    }
 }

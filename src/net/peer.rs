@@ -29,6 +29,8 @@ pub struct Peer {
     /// On the list of those to be driven this turn.
     pub touched: bool,
     pub conn: Conn,
+    /// What `conn` held when it was weighed last, in bytes.
+    pub held: usize,
     /// Its wish for frames, as a viewer or while it waits for a snapshot.
     pub watch: Option<Watch>,
     pub snapshot: Option<SnapshotWait>,
@@ -45,7 +47,7 @@ pub struct SnapshotWait {
 }
 
 impl Peer {
-    pub fn new(socket: TcpStream, address: SocketAddr, guest: u64, now: Now) -> Peer {
+    pub fn new(socket: TcpStream, address: SocketAddr, guest: u64, conn: Conn) -> Peer {
         Peer {
             socket,
             address,
@@ -54,7 +56,8 @@ impl Peer {
             writable: true,
             failed: false,
             touched: false,
-            conn: Conn::new(now),
+            conn,
+            held: 0,
             watch: None,
             snapshot: None,
             file: None,

@@ -8,11 +8,12 @@
 //! with nothing to do it sleeps until the next deadline, or for ever.
 
 use std::io::{self, ErrorKind, Read};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::net::{TcpListener, UnixStream};
+use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::uname;
@@ -26,14 +27,16 @@ use crate::disk::{Answer, Disk, Task, Ticket};
 use crate::error::{Error, Result};
 use crate::frame::{FrameSlot, Picture};
 use crate::http::Now;
-use crate::http::conn::{Close, Need};
+use crate::http::conn::{Close, Conn, Need};
 use crate::http::request::Method;
 use crate::http::response::{Part, Response};
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_MAX, EVENTS_MAX, READ_BYTES, REPEAT_AFTER, SNAPSHOT_TIME_MAX,
-    SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
+    ACCEPT_RETRY, ACCEPTS_MAX, EVENTS_MAX, HELD_BYTES_MAX, INBOX_BYTES_MAX, READ_BYTES,
+    REFUSALS_MAX, REPEAT_AFTER, SNAPSHOT_TIME_MAX, SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
 };
 use crate::route::{Action, Freshness, Hosts, route};
+
+const TOO_MUCH: &str = "There is too much to do; try again later.";
 
 const WAKE: Token = Token(0);
 const SIGNAL: Token = Token(1);
@@ -63,6 +66,8 @@ pub struct Server {
     newest: Option<Newest>,
     /// Not later than the first deadline of any peer.
     earliest: Option<Instant>,
+    /// Bytes of memory that the guests make us hold: the sum of `Peer::held`.
+    held: usize,
     buffer: Box<[u8; READ_BYTES]>,
     /// Another thread has left something.
     woken: bool,
@@ -117,6 +122,7 @@ impl Server {
             accept_fails: false,
             newest: None,
             earliest: None,
+            held: 0,
             buffer: Box::new([0; READ_BYTES]),
             woken: false,
             ending: false,
@@ -287,8 +293,10 @@ impl Server {
             let Some(peer) = self.peers.get_mut(seat) else { return };
             let moved = peer.pump(&mut self.buffer, now);
             report(peer);
-            let need = peer.conn.need();
+            self.weigh(seat, now);
+            let need = self.peers[seat].conn.need();
             let met = need.is_some_and(|need| self.meet(seat, need, now));
+            self.peers.get_mut(seat).map(report);
             if !moved && !met {
                 self.note_deadline(seat);
                 return;
@@ -328,52 +336,74 @@ impl Server {
             return;
         }
         self.accept_again = None;
-        let mut room = ACCEPTS_MAX;
-        for n in 0..self.listeners.len() {
-            while self.listeners[n].accepting {
-                if room == 0 {
-                    self.accept_again = Some(now.instant);
+        let doors = self.listeners.len();
+        let first = self.guests as usize; // so that a crowd at one door does not close the others
+        for n in 0..doors {
+            self.accept_at((first + n) % doors, now);
+        }
+    }
+
+    /// Let in who stands at one door. A latch that stays set is looked at after every turn, and
+    /// every close is in a turn.
+    fn accept_at(&mut self, door: usize, now: Now) {
+        for _ in 0..ACCEPTS_MAX {
+            let full = self.peers.len() >= self.seats_max + REFUSALS_MAX;
+            if full || !self.listeners[door].accepting {
+                return;
+            }
+            let error = match self.listeners[door].socket.accept() {
+                Ok((socket, address)) => {
+                    self.accept_fails = false;
+                    self.welcome(socket, address, now);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                _ if error.kind() == ErrorKind::WouldBlock => {
+                    self.listeners[door].accepting = false;
+                }
+                // The guest left before the door was opened, or its network failed: accept(2).
+                Some(errno) if GUESTS_FAULTS.contains(&errno) => {}
+                _ => {
+                    // Descriptors or memory have run out. No edge tells when there are some
+                    // again, so it is tried from time to time.
+                    if !std::mem::replace(&mut self.accept_fails, true) {
+                        log::warn!("{}", Error::new("accept", "a connection", error));
+                    }
+                    self.accept_again = Some(now.instant + ACCEPT_RETRY);
                     return;
-                }
-                if self.peers.len() >= self.seats_max && !self.make_room() {
-                    return; // the latch survives, and every close is followed by this
-                }
-                room -= 1;
-                match self.listeners[n].socket.accept() {
-                    Ok((socket, address)) => {
-                        self.accept_fails = false;
-                        self.welcome(socket, address, now);
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        self.listeners[n].accepting = false;
-                    }
-                    // The guest left before the door was opened.
-                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(source) => {
-                        // Descriptors or memory have run out. No edge tells when there are some
-                        // again, so it is tried from time to time.
-                        if !std::mem::replace(&mut self.accept_fails, true) {
-                            log::warn!("{}", Error::new("accept", "a connection", source));
-                        }
-                        self.accept_again = Some(now.instant + ACCEPT_RETRY);
-                        return;
-                    }
                 }
             }
         }
+        self.accept_again = Some(now.instant); // there may be more; first the others' turn
     }
 }
+
+/// Errors of `accept` that say nothing of us: the next guest may be fine.
+const GUESTS_FAULTS: [i32; 10] = [
+    libc::ECONNABORTED,
+    libc::EINTR,
+    libc::EPROTO,
+    libc::ENOPROTOOPT,
+    libc::EOPNOTSUPP,
+    libc::ENETDOWN,
+    libc::ENETUNREACH,
+    libc::EHOSTDOWN,
+    libc::EHOSTUNREACH,
+    libc::ENONET,
+];
 
 // ---- its parts ------------------------------------------------------------------------------
 
 impl Server {
-    fn welcome(
-        &mut self,
-        mut socket: mio::net::TcpStream,
-        address: std::net::SocketAddr,
-        now: Now,
-    ) {
+    /// Give a guest a seat; if there is none, and nobody can go, it is told so.
+    fn welcome(&mut self, mut socket: TcpStream, address: SocketAddr, now: Now) {
+        let conn = if self.peers.len() < self.seats_max || self.make_room() {
+            Conn::new(now)
+        } else {
+            Conn::refused(Response::unavailable("There is no room; try again later."), now)
+        };
         let entry = self.peers.vacant_entry();
         let seat = entry.key();
         let token = Token(FIRST_LISTENER + self.listeners.len() + seat);
@@ -382,10 +412,21 @@ impl Server {
             log::warn!("{}", Error::new("register", address, source));
             return;
         }
-        let _ = socket.set_nodelay(true); // fails only on a socket that is gone
         self.guests += 1;
-        entry.insert(Peer::new(socket, address, self.guests, now));
+        entry.insert(Peer::new(socket, address, self.guests, conn));
         self.touch(seat);
+    }
+
+    /// Keep account of the memory that guests make us hold, and refuse the one who asks for more
+    /// than there is.
+    fn weigh(&mut self, seat: usize, now: Now) {
+        let peer = &mut self.peers[seat];
+        let held = peer.conn.held();
+        self.held = self.held - peer.held + held;
+        peer.held = held;
+        if self.held > HELD_BYTES_MAX && held > INBOX_BYTES_MAX {
+            peer.conn.give_up(Response::unavailable(TOO_MUCH), now);
+        }
     }
 
     /// Answer the request that a peer has ready.
@@ -406,6 +447,9 @@ impl Server {
             Action::Stream { .. } | Action::Snapshot(_) => {
                 let sentence = "There are too many viewers; try again later.";
                 peer.conn.answer(Response::unavailable(sentence), now);
+            }
+            Action::Page(_) if self.held > HELD_BYTES_MAX => {
+                peer.conn.answer(Response::unavailable(TOO_MUCH), now);
             }
             Action::Page(path) => {
                 let ticket = Ticket { seat, guest: peer.guest };
@@ -455,12 +499,14 @@ impl Server {
     fn close(&mut self, seat: usize, reason: Close) {
         let Some(mut peer) = self.peers.try_remove(seat) else { return };
         log::debug!("{}: closed: {reason:?}", peer.address);
+        self.held -= peer.held;
         let _ = self.poll.registry().deregister(&mut peer.socket); // closing does it as well
     }
 
     /// Give up the connection that has been idle longest.
     fn make_room(&mut self) -> bool {
-        let idle = self.peers.iter().filter(|(_, peer)| peer.conn.is_idle());
+        // One that came in this turn has not been heard yet.
+        let idle = self.peers.iter().filter(|(_, peer)| peer.conn.is_idle() && !peer.touched);
         let Some((seat, _)) = idle.min_by_key(|(_, peer)| peer.conn.since()) else { return false };
         self.close(seat, Close::Idle);
         true
