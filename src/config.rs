@@ -37,6 +37,16 @@ pub struct Config {
     )]
     pub www: PathBuf,
 
+    /// Folder of notes in Markdown, shown below /md/.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PISTREAM_MD",
+        default_value = "md",
+        help_heading = "Site"
+    )]
+    pub md: PathBuf,
+
     /// A further name that this site is reached by (*.example.org for all below, * for any).
     /// IP addresses and local names need none. Repeatable.
     #[arg(

@@ -153,6 +153,12 @@ pub const JOBS_MAX: usize = 64;
 /// in chunks of it.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
+/// Names read from a folder that is listed.
+pub const LISTED_MAX: usize = 10_000;
+/// A Markdown file that is rendered.
+pub const NOTE_BYTES_MAX: u64 = 1024 * 1024;
+/// Rendered notes kept in memory.
+pub const NOTES_KEPT_MAX: usize = 4;
 /// The year 10000, where HTTP's dates end; a file may carry any time.
 pub const HTTP_DATE_MAX: Duration = Duration::from_secs(253_402_300_800);
 

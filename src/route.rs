@@ -17,6 +17,8 @@ pub enum Action {
     Snapshot(Freshness),
     /// The page at this clean path.
     Page(String),
+    /// The note at this clean path below `/md/`, or its source.
+    Note { path: String, raw: bool },
 }
 
 /// Which frame a snapshot may be.
@@ -52,7 +54,17 @@ pub fn route(request: &Request, hosts: &Hosts) -> Action {
         (Some("/snapshot" | "/snapshot.jpg"), _) | (Some("/"), Some("snapshot")) => {
             snapshot(request)
         }
-        (Some(path), _) => Action::Page(path.to_owned()),
+        (Some("/md"), _) => Action::Reply(
+            Response::sentence(Status::MovedPermanently, "The notes are there.")
+                .field("Location", "/md/"),
+        ),
+        (Some(path), _) => match path.strip_prefix("/md/") {
+            Some(note) => {
+                let raw = request.query_value("raw").is_some();
+                Action::Note { path: note.to_owned(), raw }
+            }
+            None => Action::Page(path.to_owned()),
+        },
         (None, _) => Action::Reply(Response::sentence(Status::NotFound, "There is no such page.")),
     }
 }
@@ -150,6 +162,7 @@ mod tests {
                 format!("snapshot {max_age:?} {settled}")
             }
             Action::Page(path) => format!("page {path}"),
+            Action::Note { path, raw } => format!("note {path} {raw}"),
         };
         assert_eq!(found, expect, "{head}");
     }
@@ -171,6 +184,10 @@ mod tests {
         check("GET /snapshot?max_age=200 HTTP/1.1", "snapshot Some(200ms) false");
         check("GET /snapshot?now=1 HTTP/1.1", "snapshot None false");
         check("GET /snapshot?max_age=x HTTP/1.1", "400");
+        check("GET /md HTTP/1.1", "301");
+        check("GET /md/ HTTP/1.1", "note  false");
+        check("GET /md/a/%E4%B8%AD?raw HTTP/1.1", "note a/中 true");
+        check("GET /md/../x HTTP/1.1", "404");
         check("GET /../etc/passwd HTTP/1.1", "404");
         check("POST /video_feed HTTP/1.1", "405");
         check("DELETE / HTTP/1.1", "405");

@@ -200,7 +200,7 @@ fn every_tool_has_a_name_and_is_reached_by_the_keyboard() {
     let (server, browser) = start();
     open_live(&browser, &server, DESKTOP);
     let mut seen = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..6 {
         browser.press('\u{e004}'); // Tab
         let focus = browser.eval(
             "const at = document.activeElement, style = getComputedStyle(at);
@@ -210,7 +210,7 @@ fn every_tool_has_a_name_and_is_reached_by_the_keyboard() {
         assert!(focus[2].as_f64() >= Some(44.0), "large enough for a thumb: {focus}");
         seen.push(focus[0].clone());
     }
-    assert_eq!(seen, ["Snapshot", "Rotate", "Mirror", "Full screen"]);
+    assert_eq!(seen, ["Live", "Notes", "Snapshot", "Rotate", "Mirror", "Full screen"]);
     let status = browser.eval("return document.querySelector('[role=status]').textContent");
     assert_eq!(status, "Live");
     let name = "return document.querySelector('[role=img]').ariaLabel";
@@ -335,4 +335,29 @@ fn without_javascript_the_picture_runs_and_a_snapshot_is_a_link_away() {
     }
     server.get("/snapshot.jpg").expect(200);
     assert!(until(Duration::from_secs(1), || server.complaints().pop()).is_none());
+}
+
+#[test]
+fn notes_are_read_on_a_phone_and_on_a_desktop_and_lead_back() {
+    let notes = concat!(env!("CARGO_MANIFEST_DIR"), "/md");
+    let server = Server::start(&["--camera", "test", "--md", notes]);
+    let browser = Browser::start();
+    for (name, screen) in [("phone", PHONE), ("small-phone", SMALL_PHONE), ("desktop", DESKTOP)] {
+        browser.set_screen(Screen { dark: name == "phone", ..screen });
+        open_live(&browser, &server, screen);
+        browser.eval("document.querySelector('nav a[href$=\"md/\"]').click()");
+        browser.wait("document.title === 'Notes · pistream'");
+        browser.save(&format!("notes-{name}"));
+        browser.eval("document.querySelector('.list a[href=\"house\"]').click()");
+        browser.wait("document.title === 'The house · pistream'");
+        // Wide tables and drawings scroll in themselves.
+        let wide = browser.eval("return document.scrollingElement.scrollWidth");
+        assert_eq!(wide, json!(screen.width), "{name}");
+        browser.wait("document.getElementById('the-rooms')");
+        browser.save(&format!("note-{name}"));
+        browser.eval("document.querySelector('nav a').click()");
+        wait_for_state(&browser, "live");
+    }
+    let console = browser.log("browser");
+    assert!(console.is_empty(), "{console:#?}");
 }

@@ -117,6 +117,9 @@ fn one_owner_each() {
     });
     forbid("turbojpeg belongs to jpeg.rs", &["turbojpeg"], |s| s.path != "jpeg.rs");
     forbid("httparse belongs to http/request.rs", &["httparse"], |s| s.path != "http/request.rs");
+    forbid("pulldown-cmark belongs to disk/page.rs", &["pulldown_cmark"], |s| {
+        s.path != "disk/page.rs"
+    });
     forbid("mio belongs to net/; others hold its waker", &["mio::"], |s| {
         s.room != "net" && !s.lines.iter().all(|l| !l.contains("mio::") || l == "use mio::Waker;")
     });

@@ -7,7 +7,10 @@
 //! dropped. The queue has a limit; past it a new page is answered 503 at once, a download that has
 //! begun waits its turn, and the streams, which need no disk, run on.
 
-pub mod site;
+mod folder;
+mod notes;
+mod page;
+mod site;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,7 +22,9 @@ use std::thread;
 
 use mio::Waker;
 
-use self::site::{Found, Site};
+use self::folder::Folder;
+use self::notes::Notes;
+use self::site::{Page, Site};
 use crate::error::{Error, Result};
 use crate::http::response::{Response, Status};
 use crate::limits::JOBS_MAX;
@@ -38,6 +43,8 @@ pub struct Ticket {
 pub enum Task {
     /// The page at a clean path: `http::request::Request::path`.
     OpenPage(String),
+    /// The note at a clean path below `/md/`, without that; or its source.
+    OpenNote { path: String, raw: bool },
     /// Bytes of a file that an answer brought.
     ReadChunk { file: OpenFile, offset: u64, length: usize },
 }
@@ -73,22 +80,23 @@ pub struct Disk {
 pub struct Busy;
 
 impl Disk {
-    /// Start the thread for pages below `www`.
-    pub fn start(www: PathBuf, waker: Arc<Waker>) -> Result<Disk> {
+    /// Start the thread for pages below `www` and notes below `md`.
+    pub fn start(www: PathBuf, md: PathBuf, waker: Arc<Waker>) -> Result<Disk> {
         let (jobs, todo) = sync_channel::<Job>(JOBS_MAX);
         // The thread waits here if the loop is behind with fetching answers.
         let (answers, done) = sync_channel::<Done>(JOBS_MAX + 1);
-        let site = Site::new(www);
+        let site = Site::new(Folder::new(www));
+        let notes = Notes::new(Folder::new(md));
         thread::Builder::new()
             .name("disk-read".into())
-            .spawn(move || work(&site, &todo, &answers, &waker))
+            .spawn(move || work(&site, notes, &todo, &answers, &waker))
             .map_err(|source| Error::new("start", "the disk thread", source))?;
         Ok(Disk { jobs, done, waiting: VecDeque::new() })
     }
 
     /// Give a job to the thread. A page is refused when too many jobs are waiting.
     pub fn ask(&mut self, ticket: Ticket, task: Task) -> std::result::Result<(), Busy> {
-        let begins = matches!(task, Task::OpenPage(_));
+        let begins = !matches!(task, Task::ReadChunk { .. });
         if begins && !self.waiting.is_empty() {
             return Err(Busy);
         }
@@ -115,11 +123,18 @@ impl Disk {
     }
 }
 
-fn work(site: &Site, todo: &Receiver<Job>, answers: &SyncSender<Done>, waker: &Waker) {
+fn work(
+    site: &Site,
+    mut notes: Notes,
+    todo: &Receiver<Job>,
+    answers: &SyncSender<Done>,
+    waker: &Waker,
+) {
     let _abort = AbortOnPanic;
     while let Ok((ticket, task)) = todo.recv() {
         let answer = match task {
-            Task::OpenPage(path) => page(site, &path),
+            Task::OpenPage(path) => page(site.open(&path)),
+            Task::OpenNote { path, raw } => page(notes.open(&path, raw)),
             Task::ReadChunk { file, offset, length } => {
                 let mut bytes = vec![0; length];
                 let read = file.0.read_at(&mut bytes, offset).unwrap_or_else(|source| {
@@ -139,11 +154,10 @@ fn work(site: &Site, todo: &Receiver<Job>, answers: &SyncSender<Done>, waker: &W
     }
 }
 
-fn page(site: &Site, path: &str) -> Answer {
-    match site.open(path) {
-        Ok(Found::Page(response)) => Answer::Page(response, None),
-        Ok(Found::File(response, file)) => Answer::Page(response, Some(OpenFile(file))),
-        Ok(Found::Nothing) => {
+fn page(found: Result<Option<Page>>) -> Answer {
+    match found {
+        Ok(Some((response, file))) => Answer::Page(response, file),
+        Ok(None) => {
             Answer::Page(Response::sentence(Status::NotFound, "There is no such page."), None)
         }
         Err(error) => {

@@ -107,7 +107,7 @@ impl Server {
         }
         let own_name = uname().nodename().to_string_lossy().into_owned();
         Ok(Server {
-            disk: Disk::start(config.www.clone(), waker.clone())?,
+            disk: Disk::start(config.www.clone(), config.md.clone(), waker.clone())?,
             camera: camera::start(config, waker)?,
             hosts: Hosts::new(&config.host_names, &own_name),
             viewers_max: config.max_viewers,
@@ -448,16 +448,19 @@ impl Server {
                 let sentence = "There are too many viewers; try again later.";
                 peer.conn.answer(Response::unavailable(sentence), now);
             }
-            Action::Page(_) if self.held > HELD_BYTES_MAX => {
-                peer.conn.answer(Response::unavailable(TOO_MUCH), now);
+            Action::Page(path) => self.ask_disk(seat, Task::OpenPage(path), now),
+            Action::Note { path, raw } => {
+                self.ask_disk(seat, Task::OpenNote { path, raw }, now);
             }
-            Action::Page(path) => {
-                let ticket = Ticket { seat, guest: peer.guest };
-                if self.disk.ask(ticket, Task::OpenPage(path)).is_err() {
-                    let sentence = "The disk is busy; try again later.";
-                    peer.conn.answer(Response::unavailable(sentence), now);
-                }
-            }
+        }
+    }
+
+    /// Have a page looked for, if there is room for it.
+    fn ask_disk(&mut self, seat: usize, task: Task, now: Now) {
+        let peer = &mut self.peers[seat];
+        let ticket = Ticket { seat, guest: peer.guest };
+        if self.held > HELD_BYTES_MAX || self.disk.ask(ticket, task).is_err() {
+            peer.conn.answer(Response::unavailable(TOO_MUCH), now);
         }
     }
 
