@@ -636,6 +636,8 @@ impl Operator {
     fn set_absence(&mut self, error: &Error, now: Instant) {
         let reason = reason_of(error);
         match &self.absence {
+            // A camera that was never there was missed at the start, in a line of its own.
+            None if self.known.is_none() => log::debug!("camera absent: {reason}"),
             None => log::warn!("camera lost: {reason}"),
             Some(absence) if *absence.reason == *reason => return,
             Some(_) => log::debug!("camera still lost: {reason}"),
