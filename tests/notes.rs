@@ -142,6 +142,30 @@ fn odd_notes_harm_nobody() {
 }
 
 #[test]
+fn errors_wear_the_same_look_for_a_person_and_are_a_sentence_for_a_program() {
+    let notes = Folder::new();
+    let server = start(&notes);
+    let mut client = Client::connect(server.addr());
+    let mut ask = |target: &str, accept: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: pi\r\nAccept: {accept}\r\n\r\n");
+        client.send(head).reply()
+    };
+    for target in ["/nothing", "/md/nothing/deep", "/a/../b"] {
+        let page = ask(target, "text/html,application/xhtml+xml,*/*;q=0.8").expect(404);
+        assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
+        assert!(page.header("Content-Security-Policy").is_some());
+        for part in ["href=\"/app.css\"", "<h1>Not Found</h1>", "There is no such page."] {
+            assert!(page.text().contains(part), "no {part}: {}", page.text());
+        }
+    }
+    let plain = ask("/nothing", "*/*").expect(404);
+    assert_eq!(plain.header("Content-Type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(plain.text(), "There is no such page.\n");
+    let fault = ask("/video_feed?fps=0", "text/html").expect(400);
+    assert!(fault.text().contains("<h1>Bad Request</h1>"));
+}
+
+#[test]
 fn without_a_folder_of_notes_the_list_says_what_to_do() {
     let notes = Folder::new();
     let absent = notes.path().join("absent");

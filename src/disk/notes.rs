@@ -6,9 +6,10 @@
 use std::collections::VecDeque;
 
 use super::folder::{Entry, Folder, Found};
-use super::page::{self, HTML, with_policy};
+use super::page;
 use super::site::{Page, moved_to_folder, serve};
 use crate::error::{Error, Result};
+use crate::http::page::{HTML, with_policy};
 use crate::http::response::{Body, Response, Status, Validators};
 use crate::limits::{NOTE_BYTES_MAX, NOTES_KEPT_MAX};
 

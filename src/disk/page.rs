@@ -10,60 +10,7 @@ use askama::Template;
 use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, html};
 
 use super::site::encode;
-use crate::http::response::Response;
-
-/// What a page of ours may load: its own files, and nothing inline. The operator's own pages
-/// have the policy that they bring.
-const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; \
-    base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
-
-/// The content type of a page of ours.
-pub const HTML: &str = "text/html; charset=utf-8";
-
-/// The answer with the policy of our own pages, if it is a page.
-pub fn with_policy(page: Response) -> Response {
-    match page.content_type.starts_with("text/html") {
-        true => page.field("Content-Security-Policy", PAGE_POLICY),
-        false => page,
-    }
-}
-
-/// What every page has around its content. `root` leads from it to the site's start: `../`,
-/// once a folder.
-#[derive(Template)]
-#[template(
-    ext = "html",
-    source = r#"<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{{ title }} · pistream</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="{{ root }}icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="{{ root }}app.css">
-<link rel="stylesheet" href="{{ root }}notes.css">
-</head>
-<body class="page">
-<header>
-  <h1><img src="{{ root }}icon.svg" alt="" width="28" height="28">pistream</h1>
-  <nav aria-label="Site"><a href="{{ root }}./">Live</a>
-  <a href="{{ root }}md/" aria-current="{{ current }}">Notes</a></nav>
-</header>
-<main class="note">
-{{ content|safe }}</main>
-</body>
-</html>
-"#
-)]
-struct Shell<'a> {
-    title: &'a str,
-    root: &'a str,
-    /// `page` for the list, `true` below it.
-    current: &'a str,
-    /// HTML that is safe already.
-    content: &'a str,
-}
+use crate::http::page::Shell;
 
 #[derive(Template)]
 #[template(
@@ -95,7 +42,7 @@ pub fn note(markdown: &str, path: &str) -> Result<String, askama::Error> {
     let (title, content) = render(markdown);
     let stem = path.rsplit('/').next().unwrap_or(path);
     let title = title.unwrap_or_else(|| stem.strip_suffix(".md").unwrap_or(stem).to_owned());
-    shell(&title, path, "true", &content)
+    shell(&title, path, &content)
 }
 
 /// The list of a folder's notes and sub-folders (`names`, with a slash behind folders'), at
@@ -110,12 +57,12 @@ pub fn list(names: &[String], path: &str) -> Result<String, askama::Error> {
     };
     let title = if path.is_empty() { "Notes" } else { path.trim_end_matches('/') };
     let content = List { title, entries: names.iter().filter_map(entry).collect() }.render()?;
-    shell(title, path, if path.is_empty() { "page" } else { "true" }, &content)
+    shell(title, path, &content)
 }
 
-fn shell(title: &str, path: &str, current: &str, content: &str) -> Result<String, askama::Error> {
+fn shell(title: &str, path: &str, content: &str) -> Result<String, askama::Error> {
     let root = "../".repeat(1 + path.matches('/').count());
-    Shell { title, root: &root, current, content }.render()
+    Shell { title, root: &root, notes: true, content }.render()
 }
 
 /// The title, which is the first heading's text, and the HTML of a note.
@@ -348,9 +295,7 @@ mod tests {
     #[test]
     fn pages_lead_back_to_the_site_from_any_depth() {
         let page = note("# <T>", "a/b/c.md").unwrap();
-        assert!(
-            page.contains("href=\"../../../app.css\"") && page.contains("href=\"../../.././\"")
-        );
+        assert!(page.contains("href=\"../../../app.css\"") && page.contains("href=\"../../../\""));
         assert!(page.contains("<title>&#60;T&#62; · pistream</title>"), "{page}");
         let names = ["x y.md", "图 片.md", "sub/", "photo.png", ".md"].map(str::to_owned);
         let page = list(&names, "").unwrap();

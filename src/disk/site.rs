@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::OpenFile;
 use super::folder::{Entry, Folder, Found};
-use super::page::with_policy;
 use crate::error::Result;
+use crate::http::page::with_policy;
 use crate::http::response::{Body, Response, Status, Validators};
 use crate::limits::CHUNK_BYTES;
 

@@ -4,6 +4,7 @@
 
 pub mod conn;
 pub mod outbox;
+pub mod page;
 pub mod request;
 pub mod response;
 

@@ -46,6 +46,8 @@ pub struct Request {
     pub host: Option<String>,
     /// Whether the client wants the connection kept.
     pub keep_alive: bool,
+    /// A person asks with a browser: `Accept` names HTML.
+    pub wants_page: bool,
     pub if_none_match: Option<String>,
     pub if_modified_since: Option<String>,
     pub if_range: Option<String>,
@@ -149,6 +151,7 @@ fn understand(parsed: &httparse::Request) -> Result<Head, Reject> {
         query: query.to_owned(),
         host,
         keep_alive: keeps_alive(headers, version)?,
+        wants_page: list(headers, "accept")?.is_some_and(|kinds| kinds.contains("text/html")),
         if_none_match: list(headers, "if-none-match")?,
         if_modified_since: text(headers, "if-modified-since")?.map(str::to_owned),
         if_range: text(headers, "if-range")?.map(str::to_owned),

@@ -59,6 +59,10 @@ impl Status {
         }
     }
 
+    pub fn is_error(self) -> bool {
+        self.code() >= "400"
+    }
+
     /// The three digits.
     pub fn code(self) -> &'static str {
         &self.line()[..3]
