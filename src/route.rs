@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 use std::time::Duration;
 
+use crate::disk::Task;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Response, Status};
 
@@ -15,10 +16,8 @@ pub enum Action {
     Stream { fps: Option<f64> },
     /// The next frame.
     Snapshot(Freshness),
-    /// The page at this clean path.
-    Page(String),
-    /// The note at this clean path below `/md/`, or its source.
-    Note { path: String, raw: bool },
+    /// What the disk thread has to find.
+    Disk(Task),
 }
 
 /// Which frame a snapshot may be.
@@ -61,11 +60,11 @@ pub fn route(request: &Request, hosts: &Hosts) -> Action {
         (Some(path), _) => match path.strip_prefix("/md/") {
             Some(note) => {
                 let raw = request.query_value("raw").is_some();
-                Action::Note { path: note.to_owned(), raw }
+                Action::Disk(Task::OpenNote { path: note.to_owned(), raw })
             }
-            None => Action::Page(path.to_owned()),
+            None => Action::Disk(Task::OpenPage(path.to_owned())),
         },
-        (None, _) => Action::Reply(Response::sentence(Status::NotFound, "There is no such page.")),
+        (None, _) => Action::Reply(Response::not_found()),
     }
 }
 
@@ -161,8 +160,9 @@ mod tests {
             Action::Snapshot(Freshness { max_age, settled }) => {
                 format!("snapshot {max_age:?} {settled}")
             }
-            Action::Page(path) => format!("page {path}"),
-            Action::Note { path, raw } => format!("note {path} {raw}"),
+            Action::Disk(Task::OpenPage(path)) => format!("page {path}"),
+            Action::Disk(Task::OpenNote { path, raw }) => format!("note {path} {raw}"),
+            Action::Disk(Task::ReadChunk { .. }) => unreachable!("asked for by no request"),
         };
         assert_eq!(found, expect, "{head}");
     }

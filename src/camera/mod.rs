@@ -498,13 +498,12 @@ impl Operator {
         let captured = filled.captured;
         let jpeg = self.render(run, &filled, wanted, now);
         run.capture.requeue(filled)?;
-        if !wanted && run.last_frame == now {
-            self.recovered(now); // it gives frames, though nobody looks
+        if run.last_frame == now {
+            self.recovered(now); // a whole frame, whether it is shown or not
         }
         if let Some(jpeg) = jpeg {
             let settled = now.duration_since(run.started) >= SETTLE_TIME;
             run.shown += 1;
-            self.recovered(now);
             self.publish(jpeg, captured, Picture::Live { settled });
         }
         Ok(())

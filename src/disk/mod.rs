@@ -157,9 +157,7 @@ fn work(
 fn page(found: Result<Option<Page>>) -> Answer {
     match found {
         Ok(Some((response, file))) => Answer::Page(response, file),
-        Ok(None) => {
-            Answer::Page(Response::sentence(Status::NotFound, "There is no such page."), None)
-        }
+        Ok(None) => Answer::Page(Response::not_found(), None),
         Err(error) => {
             log::warn!("{error}");
             let sentence = "This page cannot be read from the disk; the log says why.";

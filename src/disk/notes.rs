@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::folder::{Entry, Folder, Found};
 use super::page;
-use super::site::{Page, moved_to_folder, serve};
+use super::site::{Page, REVALIDATE, moved_to_folder, serve};
 use crate::error::{Error, Result};
 use crate::http::page::{HTML, with_policy};
 use crate::http::response::{Body, Response, Status, Validators};
@@ -54,14 +54,13 @@ impl Notes {
     }
 
     fn list(&self, path: &str) -> Result<Option<Page>> {
-        let Some(names) = self.md.list(path.trim_end_matches('/'))? else {
-            // The folder of all notes need not be there.
-            let none = path.is_empty().then(|| page::list(&[], path)).transpose();
-            let none = none.map_err(|error| failed(path, &error))?;
-            return Ok(none.map(|html| (self::html(html), None)));
+        let names = match self.md.list(path.trim_end_matches('/'))? {
+            Some(names) => names,
+            None if path.is_empty() => Vec::new(), // the folder of all notes need not be there
+            None => return Ok(None),
         };
         let html = page::list(&names, path).map_err(|error| failed(path, &error))?;
-        Ok(Some((self::html(html), None)))
+        Ok(Some((text(HTML, html), None)))
     }
 
     fn note(&mut self, name: &str, mut found: Found, raw: bool) -> Result<Page> {
@@ -75,12 +74,11 @@ impl Notes {
         let validators = found.validators.clone();
         let kept = self.kept.iter().find(|kept| kept.name == name && kept.validators == validators);
         if let Some(kept) = kept.filter(|_| !raw) {
-            return Ok((with_validators(html(kept.html.clone()), validators), None));
+            return Ok((with_validators(text(HTML, kept.html.clone()), validators), None));
         }
         let bytes = self.md.read(name, &mut found, NOTE_BYTES_MAX)?;
         if raw {
-            let text = Response::new(Status::Ok, RAW, Body::Bytes(bytes.into()));
-            return Ok((with_validators(text, validators), None));
+            return Ok((with_validators(text(RAW, bytes), validators), None));
         }
         let markdown = String::from_utf8_lossy(&bytes);
         let page = page::note(&markdown, name).map_err(|error| failed(name, &error))?;
@@ -89,16 +87,16 @@ impl Notes {
         let kept =
             Kept { name: name.to_owned(), validators: validators.clone(), html: page.clone() };
         self.kept.push_front(kept);
-        Ok((with_validators(html(page), validators), None))
+        Ok((with_validators(text(HTML, page), validators), None))
     }
 }
 
 const RAW: &str = "text/plain; charset=utf-8";
 
-fn html(html: String) -> Response {
-    let mut page = Response::new(Status::Ok, HTML, Body::Bytes(html.into_bytes().into()));
-    page.cache_control = "no-cache";
-    with_policy(page)
+fn text(content_type: &'static str, bytes: impl Into<Vec<u8>>) -> Response {
+    let mut response = Response::new(Status::Ok, content_type, Body::Bytes(bytes.into().into()));
+    response.cache_control = REVALIDATE;
+    with_policy(response)
 }
 
 /// A page and its source have one file but are two things; so has the next version of us.
@@ -106,7 +104,6 @@ fn with_validators(mut response: Response, file: Validators) -> Response {
     let kind = if response.content_type == RAW { "raw" } else { env!("CARGO_PKG_VERSION") };
     let etag = file.etag.map(|etag| format!("{}-{kind}\"", etag.trim_end_matches('"')));
     response.validators = Validators { etag, modified: None };
-    response.cache_control = "no-cache";
     response
 }
 

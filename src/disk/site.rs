@@ -10,7 +10,7 @@ use crate::http::response::{Body, Response, Status, Validators};
 use crate::limits::CHUNK_BYTES;
 
 /// Kept by the browser, but asked after each time.
-const REVALIDATE: &str = "no-cache";
+pub const REVALIDATE: &str = "no-cache";
 
 /// The pages built into the binary.
 const BUILT_IN: [(&str, &[u8]); 5] = [

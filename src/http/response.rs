@@ -120,6 +120,11 @@ impl Response {
         Response::new(status, "text/plain; charset=utf-8", Body::Bytes(text.into()))
     }
 
+    /// 404.
+    pub fn not_found() -> Response {
+        Response::sentence(Status::NotFound, "There is no such page.")
+    }
+
     /// 204: done, and there is nothing to show.
     pub fn nothing() -> Response {
         Response::new(Status::NoContent, "", Body::Bytes(Cow::Borrowed(b"")))

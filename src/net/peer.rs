@@ -12,6 +12,7 @@ use crate::frame::Watch;
 use crate::http::Now;
 use crate::http::conn::{Close, Conn};
 use crate::http::outbox::Outbox;
+use crate::http::response::Response;
 use crate::limits::{READ_BYTES, READS_MAX, WRITE_PIECES_MAX};
 
 /// One guest. mio tells of changes only (edges), so what they said is kept in latches until the
@@ -67,6 +68,13 @@ impl Peer {
     pub fn deadline(&self) -> Option<Instant> {
         let waits = self.snapshot.map(|wait| wait.until);
         self.conn.deadline().into_iter().chain(waits).min()
+    }
+
+    /// The wait for a snapshot is over, and so is the wish for frames.
+    pub fn end_snapshot(&mut self, response: Response, now: Now) {
+        self.snapshot = None;
+        self.watch = None;
+        self.conn.answer(response, now);
     }
 
     /// Move bytes both ways as far as they go; whether any moved. Everything that can go wrong

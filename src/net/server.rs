@@ -273,10 +273,8 @@ impl Server {
         for seat in self.seats_that(|peer| due(peer.deadline())) {
             let peer = &mut self.peers[seat];
             if due(peer.snapshot.map(|wait| wait.until)) {
-                peer.snapshot = None;
-                peer.watch = None;
                 let sentence = "The camera gave no picture in time.";
-                peer.conn.answer(Response::unavailable(sentence), now);
+                peer.end_snapshot(Response::unavailable(sentence), now);
             } else {
                 peer.conn.expire(now);
             }
@@ -448,10 +446,7 @@ impl Server {
                 let sentence = "There are too many viewers; try again later.";
                 peer.conn.answer(Response::unavailable(sentence), now);
             }
-            Action::Page(path) => self.ask_disk(seat, Task::OpenPage(path), now),
-            Action::Note { path, raw } => {
-                self.ask_disk(seat, Task::OpenNote { path, raw }, now);
-            }
+            Action::Disk(task) => self.ask_disk(seat, task, now),
         }
     }
 
@@ -493,9 +488,7 @@ impl Server {
                 Response::unavailable(&sentence)
             }
         };
-        peer.snapshot = None;
-        peer.watch = None;
-        peer.conn.answer(response, now);
+        peer.end_snapshot(response, now);
     }
 
     /// The end of a peer; the only one.
