@@ -60,7 +60,7 @@ pub struct Server {
     touched: Vec<usize>,
     /// When to try `accept` again.
     accept_again: Option<Instant>,
-    /// `accept` failed for lack of means, and that was said.
+    /// `accept` failed for lack of means, and that was said; until all who wait have come in.
     accept_fails: bool,
     /// The newest frame, while somebody wants frames.
     newest: Option<Newest>,
@@ -351,7 +351,6 @@ impl Server {
             }
             let error = match self.listeners[door].socket.accept() {
                 Ok((socket, address)) => {
-                    self.accept_fails = false;
                     self.welcome(socket, address, now);
                     continue;
                 }
@@ -360,6 +359,7 @@ impl Server {
             match error.raw_os_error() {
                 _ if error.kind() == ErrorKind::WouldBlock => {
                     self.listeners[door].accepting = false;
+                    self.accept_fails = false; // all who waited are in
                 }
                 // The guest left before the door was opened, or its network failed: accept(2).
                 Some(errno) if GUESTS_FAULTS.contains(&errno) => {}
