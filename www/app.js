@@ -12,6 +12,7 @@ const RETRY = [500, 10000]; // ms between attempts
 
 const $ = id => document.getElementById(id);
 const root = document.documentElement;
+const words = $('info').dataset;
 let picture = $('picture'); // <img>, or <canvas> for a last picture
 let wake = () => {};
 
@@ -20,7 +21,9 @@ const nap = ms => new Promise(done => {
   wake = () => { clearTimeout(timer); done(); };
 });
 
-function say(state, text) {
+const limit = ms => AbortSignal.timeout && AbortSignal.timeout(ms);
+
+function say(state, text = words[state]) {
   root.dataset.state = state;
   $('lost').hidden = state !== 'lost';
   if ($('status').textContent !== text) $('status').textContent = text;
@@ -53,10 +56,9 @@ function hold(img) {
 
 // A picture of this moment; null if the server has none; throws if it does not answer.
 async function snapshot() {
-  const signal = AbortSignal.timeout && AbortSignal.timeout(8000);
-  const reply = await fetch('snapshot?max_age=200', { signal });
+  const reply = await fetch('snapshot?max_age=200', { signal: limit(8000) });
   if (!reply.ok) {
-    say('dark', 'No signal from the camera');
+    say('dark');
     return null;
   }
   const img = new Image();
@@ -79,7 +81,7 @@ async function stream(img) {
       if (now !== seen) {
         moved = !!seen;
         [seen, since, patience] = [now, Date.now(), STALL[0]];
-        say('live', 'Live');
+        say('live');
       }
     }
     if (Date.now() - since > patience) {
@@ -99,7 +101,7 @@ async function poll(ms) {
     const fresh = await snapshot();
     if (fresh) {
       show(fresh);
-      say('live', 'Live, picture by picture');
+      say('live', words.polled);
     }
     await nap(fresh ? 100 : 2000);
   }
@@ -107,16 +109,16 @@ async function poll(ms) {
 
 async function run() {
   let img = picture, stuck = 0, retry = RETRY[0];
-  say('connecting', 'Connecting');
+  say('connecting');
   for (;;) {
     try {
       stuck = await stream(img) ? 0 : stuck + 1;
       hold(img);
       if (document.hidden) {
-        say('paused', 'Paused');
+        say('paused');
         while (document.hidden) await nap(1e9);
         stuck = 0;
-        say('connecting', 'Connecting');
+        say('connecting');
       } else if (stuck > 1) {
         await poll(15000 * stuck);
       } else {
@@ -125,7 +127,7 @@ async function run() {
       retry = RETRY[0];
     } catch (_) {
       hold(img);
-      say('lost', 'Connection lost');
+      say('lost');
       await nap(retry);
       retry = Math.min(retry * 2, RETRY[1]);
     }
@@ -134,16 +136,59 @@ async function run() {
   }
 }
 
+// What the server knows: numbers beside the state, and the camera's time.
+let ahead; // ms that the camera's wall clock, read as if it were UTC, is ahead of ours
+
+const put = (text, value) => text.replace('{}', value);
+
+async function ask() {
+  const stats = [];
+  try {
+    const headers = { Accept: 'application/json' };
+    const reply = await fetch('status', { headers, signal: limit(8000) });
+    if (!reply.ok) throw reply;
+    const { camera, viewers, time } = await reply.json();
+    if (camera.test) stats.push(words.test);
+    if (camera.fps_real) stats.push(put(words.fps, camera.fps_real.toFixed(1)));
+    stats.push(put(viewers === 1 ? words.viewer : words.viewers, viewers));
+    const now = Date.parse(time.replace(/(Z|[+-]\d\d:?\d\d)$/, 'Z')) - Date.now();
+    // Whole seconds and a slow way make an answer late, never early.
+    if (!(ahead > now && ahead < now + 3000)) ahead = now;
+  } catch (_) {}
+  $('stats').replaceChildren(...stats.map(stat => {
+    const span = document.createElement('span');
+    span.textContent = stat;
+    return span;
+  }));
+}
+
+(async () => {
+  for (;;) {
+    if (!document.hidden) await ask();
+    await new Promise(done => setTimeout(done, 2000));
+  }
+})();
+
 // The tools. The view is remembered, where the browser allows it.
-let turns = 0, mirrored = false;
-try { [turns, mirrored] = JSON.parse(localStorage.view); } catch (_) {}
+let turns = 0, mirrored = false, clocked = false;
+try { [turns, mirrored, clocked = false] = JSON.parse(localStorage.view); } catch (_) {}
 
 function pose() {
   root.classList.toggle('quarter', turns % 2);
   $('frame').style.transform = `scaleX(${mirrored ? -1 : 1}) rotate(${turns * 90}deg)`;
   $('flip').setAttribute('aria-pressed', mirrored);
-  try { localStorage.view = JSON.stringify([turns, mirrored]); } catch (_) {}
+  $('clock').setAttribute('aria-pressed', clocked);
+  tick();
+  try { localStorage.view = JSON.stringify([turns, mirrored, clocked]); } catch (_) {}
 }
+
+function tick() {
+  $('time').hidden = !clocked || isNaN(ahead);
+  if ($('time').hidden) return;
+  const text = new Date(Date.now() + ahead).toISOString().slice(0, 19).replace('T', ' ');
+  if ($('time').textContent !== text) $('time').textContent = text;
+}
+setInterval(tick, 200);
 
 function fill(on) {
   root.classList.toggle('full', on);
@@ -152,6 +197,7 @@ function fill(on) {
 
 $('turn').onclick = () => { turns = (turns + (mirrored ? 3 : 1)) % 4; pose(); };
 $('flip').onclick = () => { mirrored = !mirrored; pose(); };
+$('clock').onclick = () => { clocked = !clocked; pose(); };
 $('stage').ondblclick = $('full').onclick = () => {
   fill(!root.classList.contains('full'));
   if (document.fullscreenElement) document.exitFullscreen();
@@ -162,11 +208,56 @@ $('snapshot').onclick = () => {
   $('snapshot').download = new Date().toLocaleString('sv').replace(/:/g, '.') + '.jpg';
 };
 
-const keys = { s: 'snapshot', r: 'turn', m: 'flip', f: 'full' };
+// A photo: its thumbnail lies in the corner for a while, and then leads on from the tools.
+let fade;
+function toast(...content) {
+  const toast = $('toast');
+  toast.replaceChildren(...content);
+  clearTimeout(fade);
+  fade = setTimeout(function end() {
+    if (toast.matches(':hover, :focus-within')) fade = setTimeout(end, 2000);
+    else toast.replaceChildren();
+  }, 8000);
+}
+
+function saved(name) {
+  const link = document.createElement('a');
+  link.href = $('last').href = 'view/' + encodeURIComponent(name);
+  const img = new Image();
+  img.src = 'thumb/' + encodeURIComponent(name);
+  img.alt = '';
+  link.append(img, $('toast').dataset.saved);
+  toast(link);
+  $('last').firstElementChild.replaceWith(img.cloneNode());
+}
+
+$('photo').form.onsubmit = async e => {
+  e.preventDefault();
+  const photo = $('photo');
+  if (photo.getAttribute('aria-busy') === 'true') return;
+  photo.setAttribute('aria-busy', true);
+  try {
+    const headers = { Accept: 'application/json' };
+    const reply = await fetch(e.target.action, { method: 'POST', headers, signal: limit(20000) });
+    if (reply.ok) {
+      saved((await reply.json()).name);
+      root.classList.add('flash');
+      setTimeout(() => root.classList.remove('flash'), 300);
+    } else {
+      toast((await reply.text()).trim());
+    }
+  } catch (_) {
+    toast($('toast').dataset.failed);
+  }
+  photo.setAttribute('aria-busy', false);
+};
+
+const keys = { s: 'snapshot', r: 'turn', m: 'flip', c: 'clock', f: 'full', p: 'photo' };
 onkeydown = e => {
   if (e.ctrlKey || e.metaKey || e.altKey || e.repeat) return;
-  if (e.key === 'Escape') fill(false);
-  else if (keys[e.key]) $(keys[e.key]).click();
+  const key = e.key.toLowerCase();
+  if (key === 'escape') fill(false);
+  else if (keys[key]) $(keys[key]).click();
 };
 
 let doze;
@@ -176,7 +267,7 @@ onpointermove = onpointerdown = onkeyup = () => {
   doze = setTimeout(() => root.classList.remove('awake'), 2500);
 };
 
-for (const id of ['turn', 'flip', 'full']) $(id).hidden = false;
+for (const id of ['turn', 'flip', 'clock', 'full']) $(id).hidden = false;
 for (const name of ['visibilitychange', 'online']) addEventListener(name, () => wake());
 pose();
 run();

@@ -10,6 +10,7 @@ use super::page;
 use super::site::{Page, REVALIDATE, moved_to_folder, serve};
 use crate::error::{Error, Result};
 use crate::http::page::{HTML, with_policy};
+use crate::http::phrases::Lang;
 use crate::http::response::{Body, Response, Status, Validators};
 use crate::limits::{NOTE_BYTES_MAX, NOTES_KEPT_MAX};
 
@@ -59,7 +60,8 @@ impl Notes {
             None if path.is_empty() => Vec::new(), // the folder of all notes need not be there
             None => return Ok(None),
         };
-        let html = page::list(&names, path).map_err(|error| failed(path, &error))?;
+        let html =
+            page::list(&names, path, Lang::default()).map_err(|error| failed(path, &error))?;
         Ok(Some((text(HTML, html), None)))
     }
 
@@ -81,7 +83,8 @@ impl Notes {
             return Ok((with_validators(text(RAW, bytes), validators), None));
         }
         let markdown = String::from_utf8_lossy(&bytes);
-        let page = page::note(&markdown, name).map_err(|error| failed(name, &error))?;
+        let page =
+            page::note(&markdown, name, Lang::default()).map_err(|error| failed(name, &error))?;
         self.kept.retain(|kept| kept.name != name);
         self.kept.truncate(NOTES_KEPT_MAX - 1);
         let kept =

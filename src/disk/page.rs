@@ -10,14 +10,15 @@ use askama::Template;
 use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, html};
 
 use super::site::encode;
-use crate::http::page::Shell;
+use crate::http::page::{Place, Shell};
+use crate::http::phrases::Lang;
 
 #[derive(Template)]
 #[template(
     ext = "html",
     source = r#"<h1>{{ title }}</h1>
 {% if entries.is_empty() -%}
-<p>There are no notes here. Put Markdown files (<code>.md</code>) into this folder.</p>
+<p>{{ lang.say("There are no notes here. Put Markdown files (.md) into this folder.") }}</p>
 {% else -%}
 <ul class="list">
 {% for entry in entries -%}
@@ -28,6 +29,7 @@ use crate::http::page::Shell;
 "#
 )]
 struct List<'a> {
+    lang: Lang,
     title: &'a str,
     entries: Vec<Entry>,
 }
@@ -38,16 +40,16 @@ struct Entry {
 }
 
 /// A note as a page. `path` is its path below `md/`.
-pub fn note(markdown: &str, path: &str) -> Result<String, askama::Error> {
+pub fn note(markdown: &str, path: &str, lang: Lang) -> Result<String, askama::Error> {
     let (title, content) = render(markdown);
     let stem = path.rsplit('/').next().unwrap_or(path);
     let title = title.unwrap_or_else(|| stem.strip_suffix(".md").unwrap_or(stem).to_owned());
-    shell(&title, path, &content)
+    shell(&title, path, &content, lang)
 }
 
 /// The list of a folder's notes and sub-folders (`names`, with a slash behind folders'), at
 /// `path` below `md/`: empty, or with a slash at its end.
-pub fn list(names: &[String], path: &str) -> Result<String, askama::Error> {
+pub fn list(names: &[String], path: &str, lang: Lang) -> Result<String, askama::Error> {
     let entry = |name: &String| {
         if let Some(folder) = name.strip_suffix('/') {
             return Some(Entry { link: format!("{}/", encode(folder)), text: name.clone() });
@@ -55,14 +57,16 @@ pub fn list(names: &[String], path: &str) -> Result<String, askama::Error> {
         let stem = name.strip_suffix(".md").filter(|stem| !stem.is_empty())?;
         Some(Entry { link: encode(stem), text: stem.to_owned() })
     };
-    let title = if path.is_empty() { "Notes" } else { path.trim_end_matches('/') };
-    let content = List { title, entries: names.iter().filter_map(entry).collect() }.render()?;
-    shell(title, path, &content)
+    let title = if path.is_empty() { lang.say("Notes") } else { path.trim_end_matches('/') };
+    let entries = names.iter().filter_map(entry).collect();
+    let content = List { lang, title, entries }.render()?;
+    shell(title, path, &content, lang)
 }
 
-fn shell(title: &str, path: &str, content: &str) -> Result<String, askama::Error> {
+fn shell(title: &str, path: &str, content: &str, lang: Lang) -> Result<String, askama::Error> {
     let root = "../".repeat(1 + path.matches('/').count());
-    Shell { title, root: &root, notes: true, content }.render()
+    let (place, kind) = (Place::Notes, "note");
+    Shell { lang, title, root: &root, place, kind, files: &[], content }.render()
 }
 
 /// The title, which is the first heading's text, and the HTML of a note.
@@ -294,16 +298,19 @@ mod tests {
 
     #[test]
     fn pages_lead_back_to_the_site_from_any_depth() {
-        let page = note("# <T>", "a/b/c.md").unwrap();
+        let page = note("# <T>", "a/b/c.md", Lang::English).unwrap();
         assert!(page.contains("href=\"../../../app.css\"") && page.contains("href=\"../../../\""));
         assert!(page.contains("<title>&#60;T&#62; · pistream</title>"), "{page}");
         let names = ["x y.md", "图 片.md", "sub/", "photo.png", ".md"].map(str::to_owned);
-        let page = list(&names, "").unwrap();
+        let page = list(&names, "", Lang::English).unwrap();
         for part in ["href=\"x%20y\"", "href=\"%E5%9B%BE%20%E7%89%87\"", "href=\"sub/\"", "图 片"]
         {
             assert!(page.contains(part), "no {part}: {page}");
         }
         assert!(!page.contains("photo.png"));
-        assert!(list(&[], "sub/").unwrap().contains("There are no notes here"));
+        let empty = |lang| list(&[], "sub/", lang).unwrap();
+        assert!(empty(Lang::English).contains("There are no notes here"));
+        let chinese = empty(Lang::Chinese);
+        assert!(chinese.contains("这里还没有笔记") && chinese.contains("lang=\"zh-CN\""));
     }
 }

@@ -5,6 +5,7 @@
 pub mod conn;
 pub mod outbox;
 pub mod page;
+pub mod phrases;
 pub mod request;
 pub mod response;
 
