@@ -8,6 +8,7 @@
 //! begun waits its turn, and the streams, which need no disk, run on.
 
 mod folder;
+pub mod gallery;
 mod notes;
 mod page;
 mod site;
