@@ -9,8 +9,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use crate::limits::{
-    FPS_MAX, IDLE_OFF, LISTENERS_MAX, PIXELS_MAX, QUALITY, SIDE_PIXELS_MAX, SIDE_PIXELS_MIN,
-    VIEWERS, VIEWERS_MAX,
+    FPS_MAX, IDLE_OFF, INTERVAL_MAX, INTERVAL_MIN, LISTENERS_MAX, PHOTOS_MAX, PIXELS_MAX, QUALITY,
+    SIDE_PIXELS_MAX, SIDE_PIXELS_MIN, TIME_MAX, VIEWERS, VIEWERS_MAX,
 };
 
 /// A camera site in one small program: live video, snapshots and pages.
@@ -46,6 +46,46 @@ pub struct Config {
         help_heading = "Site"
     )]
     pub md: PathBuf,
+
+    /// Folder of the photos that are taken; made if it is missing.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PISTREAM_PIC",
+        default_value = "pic",
+        help_heading = "Photos"
+    )]
+    pub pic: PathBuf,
+
+    /// Width and height of photos, or max for the camera's largest; the stream pauses while one
+    /// is taken [default: the stream's]
+    #[arg(
+        long, value_name = "WxH", env = "PISTREAM_PHOTO_SIZE", value_parser = photo_size,
+        help_heading = "Photos"
+    )]
+    pub photo_size: Option<PhotoSize>,
+
+    /// Take a photo again and again after this time (10s, 5m, 1h), from the start on.
+    #[arg(
+        long, value_name = "TIME", env = "PISTREAM_EVERY", value_parser = interval,
+        help_heading = "Photos"
+    )]
+    pub every: Option<Duration>,
+
+    /// Delete the oldest photos before the disk has less room than this (500M, 2G); photos that
+    /// are marked to be kept stay.
+    #[arg(
+        long, value_name = "SIZE", env = "PISTREAM_KEEP_FREE", value_parser = bytes,
+        help_heading = "Photos"
+    )]
+    pub keep_free: Option<u64>,
+
+    /// Delete the oldest photos when there are more than this; those marked to be kept stay.
+    #[arg(
+        long, value_name = "N", env = "PISTREAM_MAX_PHOTOS",
+        value_parser = number(1, PHOTOS_MAX as u64).map(|n| n as usize), help_heading = "Photos"
+    )]
+    pub max_photos: Option<usize>,
 
     /// A further name that this site is reached by (*.example.org for all below, * for any).
     /// IP addresses and local names need none. Repeatable.
@@ -127,6 +167,15 @@ pub enum Camera {
     Device(PathBuf),
     /// The moving test picture.
     Test,
+}
+
+/// `--photo-size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhotoSize {
+    /// The largest that the camera has.
+    Max,
+    /// Width and height in pixels.
+    Of(u32, u32),
 }
 
 /// `--format`: a pixel format's V4L2 code, or none for the best one.
@@ -232,24 +281,59 @@ fn size(text: &str) -> Result<(u32, u32), String> {
         })
 }
 
-/// "500ms", "30s", "5m", "2h", or a plain number of seconds.
+fn photo_size(text: &str) -> Result<PhotoSize, String> {
+    match text {
+        "max" => Ok(PhotoSize::Max),
+        _ => size(text)
+            .map(|(w, h)| PhotoSize::Of(w, h))
+            .map_err(|allowed| format!("max, or {allowed}")),
+    }
+}
+
+/// The time between two interval photos.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let fits = |time: &Duration| (INTERVAL_MIN..=INTERVAL_MAX).contains(time);
+    duration(text).filter(fits).ok_or_else(|| "a time from 1s to 24h, such as 30s or 5m".into())
+}
+
+/// "500M", "2G", "1.5G", or a plain number of bytes.
+fn bytes(text: &str) -> Result<u64, String> {
+    const ALLOWED: &str = "a number of bytes such as 500M or 2G";
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(unit_at);
+    let unit = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 1.0,
+        "K" | "KB" | "KIB" => 1024.0,
+        "M" | "MB" | "MIB" => 1024.0 * 1024.0,
+        "G" | "GB" | "GIB" => 1024.0 * 1024.0 * 1024.0,
+        "T" | "TB" | "TIB" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(ALLOWED.into()),
+    };
+    let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let number = digits.parse().ok().filter(|n: &f64| plain && n.is_finite() && *n > 0.0);
+    number.map(|n| (n * unit) as u64).ok_or_else(|| ALLOWED.into())
+}
+
+/// A time up to a day.
 fn time(text: &str) -> Result<Duration, String> {
-    const ALLOWED: &str = "a time up to 24h, such as 500ms, 30s, 5m or 2h";
+    let time = duration(text).filter(|time| *time <= TIME_MAX);
+    time.ok_or_else(|| "a time up to 24h, such as 500ms, 30s, 5m or 2h".into())
+}
+
+/// "500ms", "30s", "5m", "2h", "3d", or a plain number of seconds.
+pub fn duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(unit_at);
-    let number: u64 = digits.parse().map_err(|_| ALLOWED)?;
+    let number: u64 = digits.parse().ok()?;
     let ms = match unit {
         "ms" => 1,
         "" | "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(ALLOWED.into()),
+        "d" => 24 * 3_600_000,
+        _ => return None,
     };
-    number
-        .checked_mul(ms)
-        .filter(|ms| *ms <= 24 * 3_600_000)
-        .map(Duration::from_millis)
-        .ok_or_else(|| ALLOWED.into())
+    number.checked_mul(ms).map(Duration::from_millis)
 }
 
 /// A whole number within bounds, with an error that names them.

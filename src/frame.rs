@@ -4,6 +4,7 @@
 //! The slot holds the newest frame only: a viewer that is late misses frames, it never queues
 //! them. Demand runs the other way: how many want a frame, and so whether the camera must run.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -12,8 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{EventfdFlags, eventfd};
+use serde::Serialize;
 
-use crate::limits::PACE_INTERVAL_MAX;
+use crate::limits::{METER_TIME, METERED_FRAMES, PACE_INTERVAL_MAX};
 
 /// What a frame shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +31,9 @@ pub enum Picture {
 pub struct Frame {
     /// Counts up by one for each frame of a camera, across reconnects.
     pub number: u64,
-    /// When the picture was captured, by the wall clock.
+    /// When the picture was captured, by the clock that never jumps.
+    pub taken: Instant,
+    /// The same by the wall clock.
     pub captured: SystemTime,
     pub picture: Picture,
     /// A whole JPEG, SOI to EOI.
@@ -41,12 +45,13 @@ pub struct Frame {
 impl Frame {
     pub fn new(
         number: u64,
+        taken: Instant,
         captured: SystemTime,
         picture: Picture,
         jpeg: Vec<u8>,
         pool: Option<SyncSender<Vec<u8>>>,
     ) -> Frame {
-        Frame { number, captured, picture, jpeg, pool }
+        Frame { number, taken, captured, picture, jpeg, pool }
     }
 
     pub fn jpeg(&self) -> &[u8] {
@@ -76,10 +81,43 @@ pub struct Drops {
     pub skipped: AtomicU64,
 }
 
+/// What a camera is, and how it is doing.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CameraState {
+    /// Node, name and driver of the device; none before one was used.
+    pub device: Option<String>,
+    /// Pixel format, by its V4L2 name.
+    pub format: Option<String>,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Frames a second that the device says it gives.
+    pub fps: Option<f64>,
+    /// It gives frames now, or would if somebody watched.
+    pub online: bool,
+    /// The test picture stands in for it.
+    pub test: bool,
+    /// Why it is not online.
+    pub reason: Option<String>,
+}
+
+/// What became of a photo in a size of its own.
+#[derive(Clone, Debug)]
+pub enum Still {
+    Taken(Arc<Frame>),
+    /// The stream's frames are what there is: the size is the same, or the camera failed to
+    /// give the other, with the reason in the log.
+    LikeStream,
+}
+
 /// The meeting point of one camera thread and the loop.
 #[derive(Debug)]
 pub struct FrameSlot {
     newest: Mutex<Option<Arc<Frame>>>,
+    state: Mutex<CameraState>,
+    still: Mutex<Option<Still>>,
+    still_wanted: AtomicBool,
     demand: AtomicU32,
     stopping: AtomicBool,
     /// Readable when demand rose from nothing or the end has come.
@@ -91,6 +129,9 @@ impl FrameSlot {
     pub fn new() -> io::Result<FrameSlot> {
         Ok(FrameSlot {
             newest: Mutex::new(None),
+            state: Mutex::default(),
+            still: Mutex::new(None),
+            still_wanted: AtomicBool::new(false),
             demand: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
             nudge: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -102,14 +143,31 @@ impl FrameSlot {
 
     /// Put `frame` in place of the newest one. The caller wakes the loop.
     pub fn publish(&self, frame: Frame) {
-        let old = self.lock().replace(Arc::new(frame));
+        let old = lock(&self.newest).replace(Arc::new(frame));
         drop(old); // outside the lock: it may be the last holder of a large buffer
     }
 
     /// Forget the newest frame: a stopped camera's last picture is not live.
     pub fn clear(&self) {
-        let old = self.lock().take();
+        let old = lock(&self.newest).take();
         drop(old);
+    }
+
+    /// Whether a photo in a size of its own is wanted; told once a wish.
+    pub fn take_still_wish(&self) -> bool {
+        self.still_wanted.swap(false, Ordering::AcqRel)
+    }
+
+    /// Hand over a photo in a size of its own, or say that there is none. The caller wakes the
+    /// loop.
+    pub fn put_still(&self, still: Still) {
+        let old = lock(&self.still).replace(still);
+        drop(old);
+    }
+
+    /// Say how the camera is doing.
+    pub fn report(&self, change: impl FnOnce(&mut CameraState)) {
+        change(&mut lock(&self.state));
     }
 
     /// How many want frames now.
@@ -134,7 +192,21 @@ impl FrameSlot {
     // ---- the loop's side ----
 
     pub fn newest(&self) -> Option<Arc<Frame>> {
-        self.lock().clone()
+        lock(&self.newest).clone()
+    }
+
+    /// Want a photo in a size of its own.
+    pub fn want_still(&self) {
+        self.still_wanted.store(true, Ordering::Release);
+        self.prod();
+    }
+
+    pub fn take_still(&self) -> Option<Still> {
+        lock(&self.still).take()
+    }
+
+    pub fn state(&self) -> CameraState {
+        lock(&self.state).clone()
     }
 
     /// Want frames for as long as the returned guard lives.
@@ -155,11 +227,11 @@ impl FrameSlot {
         // Fails only when the counter is full: then it is readable anyway.
         let _ = rustix::io::write(&self.nudge, &1u64.to_ne_bytes());
     }
+}
 
-    /// Held for a pointer swap; nothing in it can panic.
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Frame>>> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Held for a pointer swap or a few words; nothing meanwhile can panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One that wants frames: a viewer or a waiting snapshot. Dropping it ends the wish.
@@ -208,6 +280,33 @@ impl Pace {
     }
 }
 
+/// Measures how many frames a second there are.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// When the last ones came, the newest last; at most `METERED_FRAMES`.
+    times: VecDeque<Instant>,
+}
+
+impl Meter {
+    pub fn count(&mut self, now: Instant) {
+        if self.times.back().is_some_and(|last| now - *last > METER_TIME) {
+            self.times.clear(); // a pause is not a rate
+        }
+        if self.times.len() == METERED_FRAMES {
+            self.times.pop_front();
+        }
+        self.times.push_back(now);
+    }
+
+    /// Frames a second; none if there are none now.
+    pub fn fps(&self, now: Instant) -> Option<f64> {
+        let (first, last) = (self.times.front()?, self.times.back()?);
+        let span = (*last - *first).as_secs_f64();
+        let runs = now.duration_since(*last) <= METER_TIME && span > 0.0;
+        runs.then(|| (self.times.len() - 1) as f64 / span)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +314,7 @@ mod tests {
 
     fn frame(number: u64, pool: Option<SyncSender<Vec<u8>>>) -> Frame {
         let live = Picture::Live { settled: true };
-        Frame::new(number, SystemTime::UNIX_EPOCH, live, vec![7; 10], pool)
+        Frame::new(number, Instant::now(), SystemTime::UNIX_EPOCH, live, vec![7; 10], pool)
     }
 
     #[test]
@@ -241,6 +340,19 @@ mod tests {
         drop(frame(3, Some(pool.clone())));
         drop(frame(4, Some(pool))); // full: freed, nothing blocks
         assert_eq!(buffers.try_iter().count(), 1);
+    }
+
+    #[test]
+    fn the_meter_measures_what_runs_now() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut meter = Meter::default();
+        assert_eq!(meter.fps(at(0)), None);
+        (0..100).for_each(|n| meter.count(at(n * 40)));
+        assert!((meter.fps(at(4000)).unwrap() - 25.0).abs() < 0.01);
+        assert_eq!(meter.fps(at(9000)), None, "it stands still");
+        (0..3).for_each(|n| meter.count(at(10_000 + n * 500)));
+        assert!((meter.fps(at(11_000)).unwrap() - 2.0).abs() < 0.01, "the pause does not count");
     }
 
     #[test]

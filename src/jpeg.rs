@@ -4,11 +4,14 @@
 //! Motion JPEG without tables: the USB Video Class payload format for MJPEG.
 
 use std::fmt;
+use std::ops::Range;
 
 use memchr::{memchr, memmem};
-use turbojpeg::{Compressor, Image, Subsamp, YuvPlanesImage, compressed_buf_len};
+use turbojpeg::{
+    Compressor, Decompressor, Image, ScalingFactor, Subsamp, YuvPlanesImage, compressed_buf_len,
+};
 
-use crate::limits::{FRAME_BYTES_MAX, SEGMENTS_MAX};
+use crate::limits::{DECODED_PIXELS_MAX, FRAME_BYTES_MAX, PIXELS_MAX, SCANS_MAX, SEGMENTS_MAX};
 
 // ---- mending --------------------------------------------------------------------------------
 
@@ -51,6 +54,7 @@ mod marker {
     pub const SOF1: u8 = 0xc1;
     pub const JPG: u8 = 0xc8;
     pub const DAC: u8 = 0xcc;
+    pub const APP0: u8 = 0xe0;
     pub const APP1: u8 = 0xe1;
 
     pub fn is_frame(marker: u8) -> bool {
@@ -141,6 +145,49 @@ impl Segment {
     }
 }
 
+/// Where a whole JPEG keeps its EXIF data, and where new data goes. Positions are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExifPlace {
+    /// Behind the segments that must come first (JFIF's, Motion JPEG's).
+    pub insert: usize,
+    /// The whole segment of the data that is there.
+    pub old: Option<Range<usize>>,
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+}
+
+/// Find where EXIF data is or goes; none if the head is damaged.
+pub fn exif_place(jpeg: &[u8]) -> Option<ExifPlace> {
+    let (mut insert, mut old, mut at) = (None, None, 2);
+    for _ in 0..SEGMENTS_MAX {
+        let segment = Segment::read(jpeg, at)?;
+        match segment.marker {
+            marker::APP0 if insert.is_none() => {}
+            marker::APP1 if old.is_none() && segment.body(jpeg).starts_with(EXIF) => {
+                insert = insert.or(Some(at));
+                old = Some(at..segment.end);
+            }
+            m if marker::is_frame(m) => {
+                let size = size_in(segment.body(jpeg))?;
+                return Some(ExifPlace { insert: insert.unwrap_or(at), old, size });
+            }
+            m if marker::is_bare(m) || m == marker::SOS => return None,
+            _ => insert = insert.or(Some(at)),
+        }
+        at = segment.end;
+    }
+    None
+}
+
+/// What stands before the TIFF structure in an EXIF segment.
+pub const EXIF: &[u8] = b"Exif\0\0";
+
+/// The segment that holds `tiff` as EXIF data; none if it is too large for one.
+pub fn exif_segment(tiff: &[u8]) -> Option<Vec<u8>> {
+    let length = u16::try_from(2 + EXIF.len() + tiff.len()).ok()?;
+    Some([&[0xff, marker::APP1], &length.to_be_bytes()[..], EXIF, tiff].concat())
+}
+
 /// Width and height from the body of a start-of-frame segment.
 fn size_in(body: &[u8]) -> Option<(u32, u32)> {
     let [_, h1, h0, w1, w0, ..] = *body else { return None };
@@ -173,7 +220,7 @@ fn end_of_image(scan: &[u8]) -> Option<usize> {
 ///
 /// EXIF 2.32, section 4.5: the thumbnail is what the second directory (IFD1) points to.
 fn without_thumbnail(marker: u8, body: &[u8]) -> Option<Vec<u8>> {
-    let tiff = body.strip_prefix(b"Exif\0\0").filter(|_| marker == marker::APP1)?;
+    let tiff = body.strip_prefix(EXIF).filter(|_| marker == marker::APP1)?;
     let little = match tiff.get(..4)? {
         b"II*\0" => true,
         b"MM\0*" => false,
@@ -441,6 +488,63 @@ impl Encoder {
         };
         self.compressor.compress_yuv_planes_to_slice(&image, &mut self.jpeg)
     }
+}
+
+/// A small picture of a JPEG: at most `width_max` pixels wide, in the same shape, never larger.
+///
+/// libjpeg-turbo decodes only as much as an eighth, two eighths… of each side need. What is still
+/// too wide is averaged down.
+pub fn thumbnail(jpeg: &[u8], width_max: usize, quality: u8) -> Result<Vec<u8>, Failed> {
+    let mut decompressor = Decompressor::new()?;
+    decompressor.set_scan_limit(SCANS_MAX)?;
+    let header = decompressor.read_header(jpeg)?;
+    let pixels_max = if header.is_progressive { PIXELS_MAX } else { DECODED_PIXELS_MAX };
+    if header.width * header.height > pixels_max as usize {
+        return Err(Failed::Broken(Broken::TooLarge));
+    }
+    let factors = (1..=8).rev().map(|eighths| ScalingFactor::new(eighths, 8));
+    let mut fitting = factors.filter(|factor| factor.scale(header.width) <= width_max);
+    let factor = fitting.next().unwrap_or_else(|| ScalingFactor::new(1, 8));
+    decompressor.set_scaling_factor(factor)?;
+    let (width, height) = (factor.scale(header.width), factor.scale(header.height));
+    let mut pixels = vec![0; width * height * 3];
+    let format = turbojpeg::PixelFormat::RGB;
+    let image = Image { pixels: &mut pixels[..], width, pitch: width * 3, height, format };
+    decompressor.decompress(jpeg, image)?;
+    let (width, height) = average(&mut pixels, width, height, width.div_ceil(width_max));
+    let raw = Raw {
+        layout: Layout::Rgb3,
+        width,
+        height,
+        stride: width * 3,
+        limited: false,
+        bytes: &pixels,
+    };
+    let mut small = Vec::new();
+    Encoder::new(quality)?.encode(&raw, &mut small)?;
+    Ok(small)
+}
+
+/// Make each square of `side` x `side` RGB pixels one, in place; gives the new size.
+fn average(pixels: &mut [u8], width: usize, height: usize, side: usize) -> (usize, usize) {
+    let (small_width, small_height) = (width / side, height / side);
+    if side < 2 || small_width == 0 || small_height == 0 {
+        return (width, height);
+    }
+    for y in 0..small_height {
+        for x in 0..small_width {
+            for channel in 0..3 {
+                let square = (0..side * side).map(|n| {
+                    let (row, column) = (y * side + n / side, x * side + n % side);
+                    usize::from(pixels[(row * width + column) * 3 + channel])
+                });
+                let mean = square.sum::<usize>() / (side * side);
+                // Behind the reading: all of this square's pixels lie at or after this place.
+                pixels[(y * small_width + x) * 3 + channel] = mean as u8;
+            }
+        }
+    }
+    (small_width, small_height)
 }
 
 /// Sort the samples of `raw` into planes of rows without padding, `width` luminance samples

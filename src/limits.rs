@@ -72,6 +72,8 @@ pub const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 /// …and again this often, until the kernel (after nine times) gives it up.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// The longest time that an option may name.
+pub const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Addresses that `--listen` may name.
 pub const LISTENERS_MAX: usize = 8;
 
@@ -131,6 +133,12 @@ pub const SWAP_TIME: Duration = Duration::from_secs(10);
 pub const NODE_TIME_MAX: Duration = Duration::from_secs(3);
 /// A camera's first frames are dark: this long after its start they count as settled.
 pub const SETTLE_TIME: Duration = Duration::from_secs(1);
+/// A photo in a size of its own: frames that pass before it, …
+pub const STILL_FRAMES_MIN: u32 = 4;
+/// …how long the exposure adapts to the new size, …
+pub const STILL_SETTLE_TIME: Duration = Duration::from_millis(400);
+/// …and how long it may take before the stream's size has to do.
+pub const STILL_TIME_MAX: Duration = Duration::from_secs(4);
 /// The camera is released this long after its last viewer, so that programs that poll
 /// every ten seconds do not switch it on and off.
 pub const IDLE_OFF: Duration = Duration::from_secs(30);
@@ -162,6 +170,54 @@ pub const NOTES_KEPT_MAX: usize = 4;
 /// The year 10000, where HTTP's dates end; a file may carry any time.
 pub const HTTP_DATE_MAX: Duration = Duration::from_secs(253_402_300_800);
 
+// ---- photos ---------------------------------------------------------------------------------
+
+/// Presses of the button that wait for their frame; past that the answer is 503.
+pub const PHOTO_WAITS_MAX: usize = 8;
+/// A photo waits this long for a frame, …
+pub const PHOTO_TIME_MAX: Duration = Duration::from_secs(5);
+/// …and this long if it has a size of its own, and then perhaps the stream's after all.
+pub const STILL_PHOTO_TIME_MAX: Duration = Duration::from_secs(10);
+/// Durable changes waiting for their thread: photos to save, photos to delete.
+pub const CHANGES_MAX: usize = 16;
+/// Photos that are listed; a folder with more shows the rest when there are fewer.
+pub const PHOTOS_MAX: usize = 100_000;
+/// Photos that may have the same second in their names.
+pub const TURNS_OF_A_SECOND_MAX: u16 = 9999;
+/// Bytes of a photo that is made smaller or put into an archive: a frame and its EXIF data.
+pub const PHOTO_BYTES_MAX: u64 = FRAME_BYTES_MAX as u64 + 128 * 1024;
+/// Photos on a page of the gallery.
+pub const PAGE_PHOTOS: usize = 60;
+/// Photos that an answer names when something went wrong with them: a page's.
+pub const NAMED_PHOTOS_MAX: usize = PAGE_PHOTOS;
+/// Frames over whose times the rate is measured.
+pub const METERED_FRAMES: usize = 32;
+/// After so long without a frame there is no rate.
+pub const METER_TIME: Duration = Duration::from_secs(3);
+/// Pixels of a thumbnail's width.
+pub const THUMBNAIL_WIDTH: usize = 320;
+/// JPEG quality of thumbnails.
+pub const THUMBNAIL_QUALITY: u8 = 75;
+/// Bytes of a thumbnail's file; a larger one is not ours.
+pub const THUMBNAIL_BYTES_MAX: u64 = 512 * 1024;
+/// Pixels of a photo that is made smaller. Its rows pass through, they are not all held.
+pub const DECODED_PIXELS_MAX: u32 = 64_000_000;
+/// Scans of a progressive JPEG; more only cost time.
+pub const SCANS_MAX: u32 = 200;
+/// A folder changed less than this ago may change again within the same time stamp (FAT counts
+/// two seconds).
+pub const FOLDER_STAMP_TIME: Duration = Duration::from_secs(3);
+/// Bytes of the list of photos that are kept.
+pub const KEEP_BYTES_MAX: u64 = PHOTOS_MAX as u64 * 30;
+/// The shortest time between two interval photos.
+pub const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// The longest one.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The longest time that interval photos can be asked to go on.
+pub const INTERVAL_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// At the end, photos on their way to the disk have so long.
+pub const END_TIME_MAX: Duration = Duration::from_secs(10);
+
 // ---- the log --------------------------------------------------------------------------------
 
 /// Bytes of lines waiting to be written; past that lines are counted and left out.
@@ -169,6 +225,8 @@ pub const LOG_BYTES_MAX: usize = 256 * 1024;
 /// At the end, so long the last lines may take.
 pub const LOG_TIME_MAX: Duration = Duration::from_millis(500);
 
+const _: () =
+    assert!(STILL_PHOTO_TIME_MAX.as_secs() > STILL_TIME_MAX.as_secs() + PHOTO_TIME_MAX.as_secs());
 const _: () = assert!(INBOX_BYTES_MAX >= HEAD_BYTES_MAX + READ_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < INBOX_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX > INBOX_BYTES_MAX);

@@ -3,9 +3,11 @@
 use core::net::IpAddr;
 use std::time::Duration;
 
-use crate::disk::Task;
+use crate::config;
+use crate::disk::{Back, Change, Outcome, PhotoName, Task};
 use crate::http::request::{Method, Request};
 use crate::http::response::{Response, Status};
+use crate::limits::{INTERVAL_TIME_MAX, NAMED_PHOTOS_MAX};
 
 /// What a request asks of the house.
 #[derive(Debug)]
@@ -16,8 +18,18 @@ pub enum Action {
     Stream { fps: Option<f64> },
     /// The next frame.
     Snapshot(Freshness),
-    /// What the disk thread has to find.
+    /// The next frame, saved.
+    Photo,
+    /// Interval photos begun anew, or stopped.
+    Interval(Option<Plan>),
+    /// How the interval photos stand.
+    ShowInterval,
+    /// How the house stands.
+    Status,
+    /// What the disk has to find.
     Disk(Task),
+    /// What it has to change.
+    Change(Change),
 }
 
 /// Which frame a snapshot may be.
@@ -29,6 +41,14 @@ pub struct Freshness {
     pub settled: bool,
 }
 
+/// Interval photos as somebody wants them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub every: Duration,
+    /// For so long; none: until they are stopped.
+    pub length: Option<Duration>,
+}
+
 /// Work out what `request` asks.
 pub fn route(request: &Request, hosts: &Hosts) -> Action {
     if !request.host.as_deref().is_none_or(|host| hosts.allow(host)) {
@@ -36,39 +56,164 @@ pub fn route(request: &Request, hosts: &Hosts) -> Action {
              with --host-name and the name.";
         return Action::Reply(Response::sentence(Status::Misdirected, sentence));
     }
+    let Some(path) = request.path.as_deref() else { return Action::Reply(Response::not_found()) };
+    let allowed = methods(path);
     match request.method {
-        Method::Get | Method::Head => {}
-        Method::Options => return Action::Reply(Response::nothing().field("Allow", ALLOWED)),
-        Method::Post | Method::Delete => {
-            let refusal =
-                Response::sentence(Status::MethodNotAllowed, "This can only be looked at.");
-            return Action::Reply(refusal.field("Allow", ALLOWED));
+        Method::Options => Action::Reply(Response::nothing().field("Allow", allowed)),
+        method if !allowed.contains(name_of_method(method)) => {
+            let sentence = match method {
+                Method::Post | Method::Delete => "This can only be looked at.",
+                _ => "This is a button, not a page: it wants POST.",
+            };
+            let refusal = Response::sentence(Status::MethodNotAllowed, sentence);
+            Action::Reply(refusal.field("Allow", allowed))
         }
-    }
-    let action = request.query_value("action");
-    match (request.path.as_deref(), action.as_deref()) {
-        (Some("/video_feed" | "/stream" | "/stream.mjpg"), _) | (Some("/"), Some("stream")) => {
-            stream(request)
+        Method::Get | Method::Head => look(request, path),
+        Method::Post | Method::Delete if !hosts.is_own_page(request) => {
+            let sentence = "Only pages of this site may do that.";
+            Action::Reply(Response::sentence(Status::Forbidden, sentence))
         }
-        (Some("/snapshot" | "/snapshot.jpg"), _) | (Some("/"), Some("snapshot")) => {
-            snapshot(request)
-        }
-        (Some("/md"), _) => Action::Reply(
-            Response::sentence(Status::MovedPermanently, "The notes are there.")
-                .field("Location", "/md/"),
-        ),
-        (Some(path), _) => match path.strip_prefix("/md/") {
-            Some(note) => {
-                let raw = request.query_value("raw").is_some();
-                Action::Disk(Task::OpenNote { path: note.to_owned(), raw })
-            }
-            None => Action::Disk(Task::OpenPage(path.to_owned())),
+        Method::Post => act(request, path),
+        Method::Delete => match path.strip_prefix("/pic/").and_then(PhotoName::parse) {
+            Some(name) => Action::Change(Change::Delete { names: vec![name], back: None }),
+            None => Action::Reply(Response::not_found()),
         },
-        (None, _) => Action::Reply(Response::not_found()),
     }
 }
 
-const ALLOWED: &str = "GET, HEAD, OPTIONS";
+/// The methods that a path knows.
+fn methods(path: &str) -> &'static str {
+    match path {
+        "/photo" | "/gallery/delete" | "/gallery/keep" | "/gallery/archive" => "POST, OPTIONS",
+        "/interval" => "GET, HEAD, POST, OPTIONS",
+        path if path.starts_with("/pic/") => "GET, HEAD, DELETE, OPTIONS",
+        _ => "GET, HEAD, OPTIONS",
+    }
+}
+
+fn name_of_method(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+    }
+}
+
+/// What is only to be shown.
+fn look(request: &Request, path: &str) -> Action {
+    let lang = request.lang;
+    let photo = |root: &str| path.strip_prefix(root).map(PhotoName::parse);
+    let action = request.query_value("action");
+    match (path, action.as_deref()) {
+        ("/video_feed" | "/stream" | "/stream.mjpg", _) | ("/", Some("stream")) => stream(request),
+        ("/snapshot" | "/snapshot.jpg", _) | ("/", Some("snapshot")) => snapshot(request),
+        ("/gallery", _) => gallery(request),
+        ("/current_picture", _) => Action::Disk(Task::View { name: None, lang }),
+        ("/interval", _) => Action::ShowInterval,
+        ("/status", _) => Action::Status,
+        ("/md", _) => Action::Reply(
+            Response::sentence(Status::MovedPermanently, "The notes are there.")
+                .field("Location", "/md/"),
+        ),
+        (path, _) => match (photo("/pic/"), photo("/thumb/"), photo("/view/")) {
+            (Some(Some(name)), _, _) => Action::Disk(Task::OpenPhoto(name)),
+            (_, Some(Some(name)), _) => {
+                let forever = request.query_value("v").is_some();
+                Action::Disk(Task::OpenThumbnail { name, forever })
+            }
+            (_, _, Some(Some(name))) => Action::Disk(Task::View { name: Some(name), lang }),
+            (None, None, None) => page(request, path),
+            _ => Action::Reply(Response::not_found()),
+        },
+    }
+}
+
+fn page(request: &Request, path: &str) -> Action {
+    let lang = request.lang;
+    Action::Disk(match path.strip_prefix("/md/") {
+        Some(note) => {
+            let raw = request.query_value("raw").is_some();
+            Task::OpenNote { path: note.to_owned(), raw, lang }
+        }
+        None => Task::OpenPage { path: path.to_owned(), lang },
+    })
+}
+
+/// What changes something.
+fn act(request: &Request, path: &str) -> Action {
+    if path == "/photo" {
+        return Action::Photo;
+    }
+    if path == "/interval" {
+        return interval(request);
+    }
+    let names: Option<Vec<PhotoName>> =
+        request.form_values("name").map(|name| PhotoName::parse(&name)).collect();
+    let page = request.form_values("page").next().and_then(|page| page.parse().ok());
+    let on_view = request.form_values("view").next().is_some();
+    let back = |names: &[PhotoName]| match names {
+        [name] if on_view => Back::View(*name),
+        _ => Back::Gallery(page.unwrap_or(1)),
+    };
+    match (names, path) {
+        (None, _) => {
+            let sentence = "A name in the form is not that of a photo.";
+            Action::Reply(Response::sentence(Status::BadRequest, sentence))
+        }
+        (Some(names), "/gallery/archive") => Action::Disk(Task::Archive(names)),
+        (Some(names), "/gallery/keep") => {
+            let keep = !request.form_values("keep").any(|keep| keep == "0");
+            let back = back(&names);
+            Action::Change(Change::Keep { names, keep, back })
+        }
+        (Some(names), _) => {
+            let back = Some(back(&names));
+            Action::Change(Change::Delete { names, back })
+        }
+    }
+}
+
+fn gallery(request: &Request) -> Action {
+    let number = |name| request.query_value(name).and_then(|n| n.parse::<usize>().ok());
+    let names = |name: &str| {
+        let values = request.query_values(name);
+        values.filter_map(|name| PhotoName::parse(&name)).take(NAMED_PHOTOS_MAX).collect()
+    };
+    let kept = number("kept").map(|n| (true, n)).or(number("unkept").map(|n| (false, n)));
+    let outcome = Outcome {
+        deleted: number("deleted"),
+        kept,
+        missing: names("missing"),
+        failed: names("failed"),
+    };
+    let page = number("page").unwrap_or(1).max(1);
+    Action::Disk(Task::Gallery { page, outcome, lang: request.lang })
+}
+
+fn interval(request: &Request) -> Action {
+    let value = |name| request.form_values(name).next().filter(|value| !value.is_empty());
+    if value("stop").is_some() {
+        return Action::Interval(None);
+    }
+    let refuse =
+        |sentence: String| Action::Reply(Response::sentence(Status::BadRequest, &sentence));
+    let every = match config::interval(&value("every").unwrap_or_default()) {
+        Ok(every) => every,
+        Err(allowed) => return refuse(format!("The field every must be {allowed}.")),
+    };
+    let length = match value("until").map(|text| config::duration(&text)) {
+        None => None,
+        Some(Some(length)) if (every..=INTERVAL_TIME_MAX).contains(&length) => Some(length),
+        Some(_) => {
+            let sentence = "The field until must be a time from now, such as 8h or 3d, that is \
+                 not shorter than every and not longer than 366d.";
+            return refuse(sentence.to_owned());
+        }
+    };
+    Action::Interval(Some(Plan { every, length }))
+}
 
 fn stream(request: &Request) -> Action {
     let Ok(fps) = positive(request, "fps") else { return malformed("fps") };
@@ -117,6 +262,20 @@ impl Hosts {
         Hosts { names: names.filter(|n| !n.is_empty()).map(str::to_ascii_lowercase).collect() }
     }
 
+    /// Whether a request that changes something comes from a page of this site, or from no page
+    /// at all. Another site's page could otherwise press our buttons with its visitor's hand.
+    fn is_own_page(&self, request: &Request) -> bool {
+        if let Some(site) = request.fetch_site.as_deref() {
+            return matches!(site, "same-origin" | "none");
+        }
+        let Some(origin) = request.origin.as_deref() else { return true }; // no browser
+        let Some((_, authority)) = origin.split_once("://") else { return false }; // "null"
+        let authority = authority.to_ascii_lowercase();
+        let host = request.host.as_deref().unwrap_or_default();
+        host.eq_ignore_ascii_case(&authority)
+            || self.names.iter().any(|name| is_named(name_of(&authority), name) && name != "*")
+    }
+
     fn allow(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         let name = name_of(&host);
@@ -125,11 +284,16 @@ impl Hosts {
         is_address
             || !name.contains('.')
             || local.iter().any(|suffix| name.ends_with(suffix))
-            || self.names.iter().any(|allowed| match allowed.strip_prefix('*') {
-                Some("") => true,
-                Some(suffix) => suffix.starts_with('.') && name.ends_with(suffix),
-                None => name == allowed,
-            })
+            || self.names.iter().any(|allowed| is_named(name, allowed))
+    }
+}
+
+/// Whether `name` is what a `--host-name` allows.
+fn is_named(name: &str, allowed: &str) -> bool {
+    match allowed.strip_prefix('*') {
+        Some("") => true,
+        Some(suffix) => suffix.starts_with('.') && name.ends_with(suffix),
+        None => name == allowed,
     }
 }
 
@@ -154,15 +318,22 @@ mod tests {
 
     #[track_caller]
     fn check(head: &str, expect: &str) {
-        let found = match route(&request(head), &Hosts::default()) {
+        check_form(head, "", expect);
+    }
+
+    #[track_caller]
+    fn check_form(head: &str, form: &str, expect: &str) {
+        let request = Request { body: form.into(), ..request(head) };
+        let found = match route(&request, &Hosts::default()) {
             Action::Reply(response) => response.status.code().to_owned(),
             Action::Stream { fps } => format!("stream {fps:?}"),
             Action::Snapshot(Freshness { max_age, settled }) => {
                 format!("snapshot {max_age:?} {settled}")
             }
-            Action::Disk(Task::OpenPage(path)) => format!("page {path}"),
-            Action::Disk(Task::OpenNote { path, raw }) => format!("note {path} {raw}"),
-            Action::Disk(Task::ReadChunk { .. }) => unreachable!("asked for by no request"),
+            Action::Disk(Task::OpenPage { path, .. }) => format!("page {path}"),
+            Action::Disk(Task::OpenNote { path, raw, .. }) => format!("note {path} {raw}"),
+            Action::Disk(task) => format!("{task:?}"),
+            other => format!("{other:?}"),
         };
         assert_eq!(found, expect, "{head}");
     }
@@ -192,6 +363,94 @@ mod tests {
         check("POST /video_feed HTTP/1.1", "405");
         check("DELETE / HTTP/1.1", "405");
         check("OPTIONS * HTTP/1.1", "204");
+    }
+
+    #[test]
+    fn photos_are_reached_by_their_names_only() {
+        let name = "2026-11-22_14-03-55.jpg";
+        let twin = "2026-11-22_14-03-55-1.jpg";
+        check(&format!("GET /pic/{name} HTTP/1.1"), &format!("OpenPhoto({name})"));
+        let small = |forever| format!("OpenThumbnail {{ name: {name}, forever: {forever} }}");
+        check(&format!("GET /thumb/{name} HTTP/1.1"), &small(false));
+        check(&format!("GET /thumb/{name}?v=1 HTTP/1.1"), &small(true));
+        let view = format!("View {{ name: Some({name}), lang: English }}");
+        check(&format!("GET /view/{name} HTTP/1.1"), &view);
+        check("GET /current_picture HTTP/1.1", "View { name: None, lang: English }");
+        let delete = format!("Change(Delete {{ names: [{name}], back: None }})");
+        check(&format!("DELETE /pic/{name} HTTP/1.1"), &delete);
+        for root in ["pic", "thumb", "view"] {
+            for odd in ["", "x.jpg", "2026-11-22_14-03-55", "a/2026-11-22_14-03-55.jpg", ".keep"] {
+                check(&format!("GET /{root}/{odd} HTTP/1.1"), "404");
+            }
+        }
+        check("DELETE /pic/x.jpg HTTP/1.1", "404");
+        let form = format!("name={name}&name={twin}&page=3");
+        let names = format!("names: [{name}, {twin}]");
+        let head = |path: &str| format!("POST /gallery/{path} HTTP/1.1");
+        let delete = format!("Change(Delete {{ {names}, back: Some(Gallery(3)) }})");
+        check_form(&head("delete"), &form, &delete);
+        let keep = format!("Change(Keep {{ {names}, keep: true, back: Gallery(3) }})");
+        check_form(&head("keep"), &form, &keep);
+        let form = format!("name={name}&keep=0&view=1");
+        let keep = format!("Change(Keep {{ names: [{name}], keep: false, back: View({name}) }})");
+        check_form(&head("keep"), &form, &keep);
+        check_form(&head("archive"), "", "Archive([])");
+        for odd in ["..", "%2e%2e%2fx", "x.jpg", "", "2026-11-22_14-03-55.jpg%00"] {
+            for path in ["delete", "keep", "archive"] {
+                check_form(&head(path), &format!("name={name}&name={odd}"), "400");
+            }
+        }
+        check("GET /photo HTTP/1.1", "405");
+        check("POST /photo HTTP/1.1", "Photo");
+    }
+
+    #[test]
+    fn interval_photos_are_asked_for_in_bounds() {
+        let check = |form: &str, expect: &str| check_form("POST /interval HTTP/1.1", form, expect);
+        check("stop=1", "Interval(None)");
+        check("every=30s", "Interval(Some(Plan { every: 30s, length: None }))");
+        check("every=5m&until=", "Interval(Some(Plan { every: 300s, length: None }))");
+        check("every=5m&until=3d", "Interval(Some(Plan { every: 300s, length: Some(259200s) }))");
+        for wrong in ["", "every=0", "every=x", "every=2d", "every=5m&until=1m", "every=1&until=x"]
+        {
+            check(wrong, "400");
+        }
+    }
+
+    #[test]
+    fn only_pages_of_this_site_press_its_buttons() {
+        let hosts = Hosts::new(&["cam.example.org".into(), "*".into()], "");
+        let post = |fields: &str| {
+            let bytes = format!("POST /photo HTTP/1.1\r\nHost: pi:5000\r\n{fields}\r\n");
+            let request = parse(bytes.as_bytes()).unwrap().unwrap().0.request;
+            match route(&request, &hosts) {
+                Action::Photo => "photo",
+                Action::Reply(response) => response.status.code(),
+                _ => "something else",
+            }
+        };
+        for fields in [
+            "",
+            "Sec-Fetch-Site: same-origin\r\n",
+            "Sec-Fetch-Site: none\r\n",
+            "Origin: http://pi:5000\r\n",
+            "Origin: HTTP://PI:5000\r\n",
+            "Origin: https://cam.example.org\r\n",
+            "Sec-Fetch-Site: same-origin\r\nOrigin: http://behind.a.proxy\r\n",
+        ] {
+            assert_eq!(post(fields), "photo", "{fields}");
+        }
+        for fields in [
+            "Sec-Fetch-Site: cross-site\r\n",
+            "Sec-Fetch-Site: same-site\r\nOrigin: http://pi:5000\r\n",
+            "Origin: null\r\n",
+            "Origin: http://pi\r\n",
+            "Origin: http://evil.example\r\n",
+            "Origin: http://pi:5000.evil.example\r\n",
+            "Origin: http://evil.example/http://pi:5000\r\n",
+        ] {
+            assert_eq!(post(fields), "403", "{fields}");
+        }
     }
 
     #[test]

@@ -115,6 +115,10 @@ fn one_owner_each() {
     forbid("the device belongs to camera/v4l2.rs", &["v4l::", "libc::ioctl"], |s| {
         s.path != "camera/v4l2.rs"
     });
+    forbid("ZIP belongs to disk/archive.rs", &["rawzip"], |s| s.path != "disk/archive.rs");
+    forbid("EXIF and zones belong to disk/photo.rs", &["exif::", "tz::"], |s| {
+        s.path != "disk/photo.rs"
+    });
     forbid("turbojpeg belongs to jpeg.rs", &["turbojpeg"], |s| s.path != "jpeg.rs");
     forbid("httparse belongs to http/request.rs", &["httparse"], |s| s.path != "http/request.rs");
     forbid("pulldown-cmark belongs to disk/page.rs", &["pulldown_cmark"], |s| {
@@ -126,8 +130,11 @@ fn one_owner_each() {
 }
 
 #[test]
-fn only_the_slot_has_a_lock_and_no_queue_is_endless() {
-    forbid("no Mutex but the slot's", &["Mutex", "RwLock", "Condvar"], |s| s.path != "frame.rs");
+fn locks_are_known_and_no_queue_is_endless() {
+    // The album's is the disk threads' alone; the loop does not meet it.
+    forbid("no Mutex but the slot's and the album's", &["Mutex", "RwLock", "Condvar"], |s| {
+        !["frame.rs", "disk/album.rs"].contains(&s.path.as_str())
+    });
     // The log's queue counts bytes, not places.
     forbid(
         "queues between threads have a limit",
@@ -210,7 +217,8 @@ fn lines_and_functions_are_short() {
             let trimmed = line.trim_start();
             let indent = line.len() - trimmed.len();
             let begins = ["fn ", "pub fn ", "const fn ", "pub const fn "];
-            if begins.iter().any(|begin| trimmed.starts_with(begin)) && open.is_none() {
+            let begins = begins.iter().any(|begin| trimmed.starts_with(begin));
+            if begins && open.is_none() && !trimmed.ends_with(['}', ';']) {
                 open = Some((n, trimmed.to_owned(), indent));
             }
             if let Some((start, name, at)) = &open

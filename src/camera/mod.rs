@@ -30,14 +30,15 @@ use mio::Waker;
 
 use self::hotplug::Hotplug;
 use self::pattern::{Pattern, no_signal};
-use self::v4l2::{Capture, Device, Filled, Ready, Verdict, Wish, choose, nearest, wait};
-use crate::config::{Camera, Config};
+use self::v4l2::{Capture, Device, Filled, Ready, Verdict, Wish, choose, largest, nearest, wait};
+use crate::config::{Camera, Config, PhotoSize};
 use crate::error::{Error, Reason, Result};
-use crate::frame::{Frame, FrameSlot, Pace, Picture};
+use crate::frame::{CameraState, Frame, FrameSlot, Pace, Picture, Still};
 use crate::jpeg::{Encoder, Raw, mend};
 use crate::limits::{
     DEQUEUES_MAX, FPS, FRAME_TIME_MAX, JPEG_SIZE, NO_SIGNAL_PERIOD, NODE_TIME_MAX, PATTERN_FPS,
-    PATTERN_QUALITY, POOL_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME, SWAP_TIME,
+    PATTERN_QUALITY, POOL_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME, STILL_FRAMES_MIN,
+    STILL_SETTLE_TIME, STILL_TIME_MAX, SWAP_TIME,
 };
 
 /// Why a camera module's raw node is of no use, and what is. The compatibility layer is
@@ -195,14 +196,23 @@ impl Operator {
     /// Say what is there, before anybody watches.
     fn announce(&mut self) {
         if self.config.camera == Camera::Test {
+            self.slot.report(|state| (state.online, state.test) = (true, true));
             return log::info!("camera: the test picture");
         }
         match self.find() {
-            Ok(device) => log::info!("camera: {device}, taken up when somebody watches"),
+            Ok(device) => {
+                let name = device.to_string();
+                log::info!("camera: {name}, taken up when somebody watches");
+                self.slot.report(|state| (state.online, state.device) = (true, Some(name)));
+            }
             Err(error) if self.config.camera == Camera::Auto => {
                 log::info!("camera: {error}; the test picture is shown until there is one");
+                self.slot.report(|state| (state.online, state.test) = (true, true));
             }
-            Err(error) => log::warn!("camera: {error}"),
+            Err(error) => {
+                log::warn!("camera: {error}");
+                self.slot.report(|state| state.reason = Some(reason_of(&error)));
+            }
         }
     }
 
@@ -343,6 +353,16 @@ impl Operator {
         Err(Error::found("use", device.path.display(), reason))
     }
 
+    /// What to ask of it for a photo, if photos are to have another size than the stream.
+    fn photo_wish(&self, device: &Device, stream: Wish) -> Option<Wish> {
+        let sizes = device.sizes(stream.format);
+        let size = match self.config.photo_size? {
+            PhotoSize::Max => largest(&sizes)?,
+            PhotoSize::Of(width, height) => nearest(&sizes, (width, height))?,
+        };
+        (size != stream.size).then_some(Wish { size, ..stream })
+    }
+
     /// What to ask of a device that is usable.
     fn wish(&self, device: &Device) -> Option<Wish> {
         let format = choose(&device.formats, self.config.format.0)?;
@@ -370,6 +390,9 @@ struct Run {
     /// None where the device gives JPEG.
     encoder: Option<Encoder>,
     pace: Option<Pace>,
+    /// What was asked of it, and what is asked of it for a photo if that is something else.
+    wish: Wish,
+    photo: Option<Wish>,
     started: Instant,
     /// When the last whole frame came; at first, the start.
     last_frame: Instant,
@@ -414,6 +437,11 @@ impl Operator {
             if let Err(error) = self.take(&mut run, device, wanted, now) {
                 break End::Lost(error);
             }
+            if self.slot.take_still_wish()
+                && let Err(error) = self.photograph(&mut run)
+            {
+                break End::Lost(error);
+            }
             if now >= run.last_frame + FRAME_TIME_MAX {
                 let reason = format!("no whole frame for {} s", FRAME_TIME_MAX.as_secs());
                 break End::Lost(Error::found("read from", "the camera", reason));
@@ -444,6 +472,7 @@ impl Operator {
             return Err(Error::found("use", name, "it has no usable format".to_owned()));
         };
         self.known = Some(Identity::of(&device));
+        let photo = self.photo_wish(&device, wish);
         let capture = Capture::start(device, wish)?;
         let given = capture.given;
         let encoder = match given.format.layout() {
@@ -467,8 +496,19 @@ impl Operator {
             );
         }
         self.size = Some(size);
+        self.slot.report(|state| {
+            *state = CameraState {
+                device: Some(name),
+                format: Some(format.to_string()),
+                width: size.0,
+                height: size.1,
+                fps: given.fps,
+                online: true,
+                ..CameraState::default()
+            };
+        });
         let now = Instant::now();
-        Ok(Run { capture, encoder, pace, started: now, last_frame: now, shown: 0 })
+        Ok(Run { capture, encoder, pace, wish, photo, started: now, last_frame: now, shown: 0 })
     }
 
     /// For lines that every attempt repeats: a loss is one line, and so is its end.
@@ -495,7 +535,7 @@ impl Operator {
             run.capture.requeue(std::mem::replace(&mut filled, newer))?;
             count(&self.slot.drops.skipped);
         }
-        let captured = filled.captured;
+        let taken = filled.captured;
         let jpeg = self.render(run, &filled, wanted, now);
         run.capture.requeue(filled)?;
         if run.last_frame == now {
@@ -504,7 +544,7 @@ impl Operator {
         if let Some(jpeg) = jpeg {
             let settled = now.duration_since(run.started) >= SETTLE_TIME;
             run.shown += 1;
-            self.publish(jpeg, captured, Picture::Live { settled });
+            self.publish(jpeg, taken, Picture::Live { settled });
         }
         Ok(())
     }
@@ -567,10 +607,87 @@ impl Operator {
         }
     }
 
-    fn publish(&mut self, jpeg: Vec<u8>, captured: SystemTime, picture: Picture) {
+    fn publish(&mut self, jpeg: Vec<u8>, taken: Instant, picture: Picture) {
         self.number += 1;
         let pool = Some(self.pool.0.clone());
-        self.slot.publish(Frame::new(self.number, captured, picture, jpeg, pool));
+        let captured = SystemTime::now() - taken.elapsed();
+        self.slot.publish(Frame::new(self.number, taken, captured, picture, jpeg, pool));
+        self.wake();
+    }
+}
+
+// ---- photos in a size of their own ----------------------------------------------------------
+
+impl Operator {
+    /// Interrupt the stream for a photo. If the camera does not give it, the stream's next frame
+    /// will do; `Err`: nor does it stream again.
+    fn photograph(&mut self, run: &mut Run) -> Result<()> {
+        let Some(wish) = run.photo else {
+            self.hand_over(Still::LikeStream);
+            return Ok(());
+        };
+        let taken = run.capture.restart(wish).and_then(|()| self.expose(run));
+        let still = match taken {
+            Ok(frame) => Still::Taken(Arc::new(frame)),
+            Err(error) => {
+                let (width, height) = wish.size;
+                log::warn!("camera: no photo in {width}x{height}, one like the stream: {error}");
+                Still::LikeStream
+            }
+        };
+        self.hand_over(still);
+        run.capture.restart(run.wish)?;
+        run.last_frame = Instant::now();
+        Ok(())
+    }
+
+    /// The first frame after the exposure has had time to adapt.
+    fn expose(&mut self, run: &mut Run) -> Result<Frame> {
+        let start = Instant::now();
+        let cold = start.duration_since(run.started) < SETTLE_TIME;
+        let settled_at = start + if cold { SETTLE_TIME } else { STILL_SETTLE_TIME };
+        let pace = run.pace.take(); // it thins out the stream, not this
+        let mut frames = 0;
+        let exposed = loop {
+            let end = start + STILL_TIME_MAX;
+            let woken = wait([Some(self.slot.nudge()), Some(run.capture.fd())], Some(end));
+            let now = Instant::now();
+            self.slot.clear_nudge(); // demand is looked at when the stream goes on
+            let failed = |reason: &str| Error::found("take", "a photo", reason.to_owned());
+            match woken {
+                Err(source) => break Err(Error::new("wait for", "the camera", source)),
+                Ok(_) if self.slot.stopping() => break Err(failed("the program ends")),
+                Ok(_) if now >= end => break Err(failed("no whole frame in time")),
+                Ok(_) => {}
+            }
+            let filled = match run.capture.dequeue() {
+                Ok(Some(filled)) => filled,
+                Ok(None) => continue,
+                Err(error) => break Err(error),
+            };
+            frames += 1;
+            let settled = frames >= STILL_FRAMES_MIN && now >= settled_at;
+            let captured = filled.captured;
+            let jpeg = self.render(run, &filled, settled, now);
+            if let Err(error) = run.capture.requeue(filled) {
+                break Err(error);
+            }
+            if let Some(jpeg) = jpeg {
+                let picture = Picture::Live { settled };
+                let wall = SystemTime::now() - captured.elapsed();
+                break Ok(Frame::new(self.number, captured, wall, picture, jpeg, None));
+            }
+        };
+        run.pace = pace;
+        exposed
+    }
+
+    fn hand_over(&self, still: Still) {
+        self.slot.put_still(still);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Err(source) = self.waker.wake() {
             log::error!("{}", Error::new("wake", "the loop", source));
         }
@@ -592,6 +709,7 @@ impl Operator {
     fn recovered(&mut self, now: Instant) {
         self.reopen_after = REOPEN_MIN;
         if let Some(absence) = self.absence.take() {
+            self.slot.report(|state| (state.online, state.reason) = (true, None));
             let gone = now.duration_since(absence.since).as_secs_f64();
             log::info!("camera back after {gone:.1} s");
         }
@@ -634,6 +752,8 @@ impl Operator {
     /// Note the loss, or its new reason, and draw it.
     fn set_absence(&mut self, error: &Error, now: Instant) {
         let reason = reason_of(error);
+        let told = reason.clone();
+        self.slot.report(|state| (state.online, state.reason) = (false, Some(told)));
         match &self.absence {
             // A camera that was never there was missed at the start, in a line of its own.
             None if self.known.is_none() => log::debug!("camera absent: {reason}"),
@@ -660,7 +780,7 @@ impl Operator {
         let picture = Picture::NoSignal { reason: absence.reason.clone() };
         let mut jpeg = self.pool.1.try_recv().unwrap_or_default();
         jpeg.clone_from(&absence.jpeg);
-        self.publish(jpeg, SystemTime::now(), picture);
+        self.publish(jpeg, now, picture);
     }
 
     /// Play the test picture until nobody watches or a camera appears.
@@ -672,7 +792,13 @@ impl Operator {
         let auto = self.config.camera == Camera::Auto;
         let fps = self.config.fps.unwrap_or(PATTERN_FPS);
         let period = Duration::from_secs(1) / fps;
-        let mut pattern = Pattern::new(self.config.size.unwrap_or(RAW_SIZE), caption);
+        let size = self.config.size.unwrap_or(RAW_SIZE);
+        let mut pattern = Pattern::new(size, caption);
+        self.slot.report(|state| {
+            let (width, height) = (size.0 & !1, size.1 & !1);
+            *state =
+                CameraState { width, height, online: true, test: true, ..CameraState::default() };
+        });
         let start = Instant::now();
         let mut due = start;
         // A node that refused us when it appeared is tried again for a while.
@@ -689,6 +815,9 @@ impl Operator {
             if self.slot.stopping() || self.slot.demand() == 0 {
                 return End::Idle;
             }
+            if self.slot.take_still_wish() {
+                self.hand_over(Still::LikeStream);
+            }
             if auto && (news || retry.as_ref().is_some_and(|retry| retry.at <= now)) {
                 match self.find() {
                     Ok(_) => return End::Again,
@@ -704,7 +833,7 @@ impl Operator {
                     let reason = failed.to_string();
                     return End::Lost(Error::found("draw", "the test picture", reason));
                 }
-                self.publish(jpeg, SystemTime::now(), Picture::Live { settled: true });
+                self.publish(jpeg, now, Picture::Live { settled: true });
             }
         }
     }

@@ -12,7 +12,7 @@ use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use v4l::v4l_sys as sys;
@@ -233,6 +233,17 @@ pub fn nearest(offered: &[Sizes], wanted: (u32, u32)) -> Option<(u32, u32)> {
     offered.iter().map(|sizes| sizes.nearest(wanted)).min_by_key(|size| distance(*size))
 }
 
+/// The most pixels that a device offers and a frame may have.
+pub fn largest(offered: &[Sizes]) -> Option<(u32, u32)> {
+    let size = |sizes: &Sizes| match *sizes {
+        Sizes::One(width, height) => (width, height),
+        Sizes::Range { max, .. } => max,
+    };
+    let pixels = |(w, h): (u32, u32)| u64::from(w) * u64::from(h);
+    let fitting = offered.iter().map(size).filter(|size| pixels(*size) <= PIXELS_MAX.into());
+    fitting.max_by_key(|size| pixels(*size))
+}
+
 /// What a node is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -407,7 +418,7 @@ pub fn nodes() -> Vec<PathBuf> {
 // ---- capture --------------------------------------------------------------------------------
 
 /// What is asked of a device; it may give something near.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wish {
     pub format: Fourcc,
     pub size: (u32, u32),
@@ -447,33 +458,52 @@ pub struct Filled {
     /// The driver found the data damaged.
     pub flagged: bool,
     /// When the frame was captured.
-    pub captured: SystemTime,
+    pub captured: Instant,
 }
 
 impl Capture {
     /// Set format and rate, map the buffers, start to stream.
     pub fn start(device: Device, wish: Wish) -> Result<Capture> {
         let fd = device.fd.as_raw_fd();
-        let failed = |doing| {
-            let path = device.path.display().to_string();
-            move |source| Error::new(doing, path, source)
-        };
-        let mut given = set_format(fd, wish).map_err(failed("set the format of"))?;
-        given.fps = set_rate(fd, wish.fps);
+        let given = set_format(fd, wish)
+            .map_err(|source| Error::new("set the format of", device.path.display(), source))?;
+        let mut capture = Capture { given, buffers: Vec::new(), device };
+        capture.stream(wish)?;
+        Ok(capture)
+    }
+
+    /// Stop, and stream in another way from the same device.
+    pub fn restart(&mut self, wish: Wish) -> Result<()> {
+        self.halt();
+        let given = set_format(self.device.fd.as_raw_fd(), wish);
+        self.given = given.map_err(failed_at(self, "set the format of"))?;
+        self.stream(wish)
+    }
+
+    fn stream(&mut self, wish: Wish) -> Result<()> {
+        let fd = self.device.fd.as_raw_fd();
+        self.given.fps = set_rate(fd, wish.fps);
         let mut request = sys::v4l2_requestbuffers { count: BUFFERS, ..Plain::zeros() };
         (request.type_, request.memory) = (CAPTURE, MMAP);
-        call(fd, &REQBUFS, &mut request).map_err(failed("ask for buffers of"))?;
-        let count = request.count.min(BUFFERS_MAX as u32);
-        let mut capture = Capture { given, buffers: Vec::new(), device };
-        for index in 0..count {
-            let mapping =
-                Mapping::new(fd, index).map_err(failed_at(&capture, "map a buffer of"))?;
-            capture.buffers.push(mapping);
-            capture.queue(index).map_err(failed_at(&capture, "queue a buffer of"))?;
+        call(fd, &REQBUFS, &mut request).map_err(failed_at(self, "ask for buffers of"))?;
+        for index in 0..request.count.min(BUFFERS_MAX as u32) {
+            let mapping = Mapping::new(fd, index).map_err(failed_at(self, "map a buffer of"))?;
+            self.buffers.push(mapping);
+            self.queue(index).map_err(failed_at(self, "queue a buffer of"))?;
         }
         call(fd, &STREAMON, &mut (CAPTURE as libc::c_int))
-            .map_err(failed_at(&capture, "start to stream from"))?;
-        Ok(capture)
+            .map_err(failed_at(self, "start to stream from"))
+    }
+
+    /// Stop and give the buffers back. The device may be gone: errors mean that there is nothing
+    /// to undo.
+    fn halt(&mut self) {
+        let fd = self.device.fd.as_raw_fd();
+        let _ = call(fd, &STREAMOFF, &mut (CAPTURE as libc::c_int));
+        self.buffers.clear(); // a mapped buffer cannot be freed
+        let mut none = sys::v4l2_requestbuffers { count: 0, ..Plain::zeros() };
+        (none.type_, none.memory) = (CAPTURE, MMAP);
+        let _ = call(fd, &REQBUFS, &mut none);
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -522,13 +552,7 @@ fn failed_at(capture: &Capture, doing: &'static str) -> impl FnOnce(io::Error) -
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        // The device may be gone: errors mean that there is nothing to undo.
-        let fd = self.device.fd.as_raw_fd();
-        let _ = call(fd, &STREAMOFF, &mut (CAPTURE as libc::c_int));
-        self.buffers.clear(); // a mapped buffer cannot be freed
-        let mut none = sys::v4l2_requestbuffers { count: 0, ..Plain::zeros() };
-        (none.type_, none.memory) = (CAPTURE, MMAP);
-        let _ = call(fd, &REQBUFS, &mut none);
+        self.halt();
     }
 }
 
@@ -594,10 +618,10 @@ fn set_rate(fd: RawFd, fps: u32) -> Option<f64> {
     rate(unsafe { parameters.parm.capture.timeperframe })
 }
 
-/// When a buffer was captured, by the wall clock. Drivers stamp with the monotonic clock.
-fn capture_time(buffer: &sys::v4l2_buffer) -> SystemTime {
+/// When a buffer was captured. Drivers stamp with the clock that `Instant` counts by too.
+fn capture_time(buffer: &sys::v4l2_buffer) -> Instant {
     // Read side by side: their difference is what counts.
-    let (monotonic, now) = (clock_gettime(ClockId::Monotonic), SystemTime::now());
+    let (monotonic, now) = (clock_gettime(ClockId::Monotonic), Instant::now());
     let clock = buffer.flags & sys::V4L2_BUF_FLAG_TIMESTAMP_MASK;
     if clock != sys::V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC {
         return now;
@@ -605,7 +629,7 @@ fn capture_time(buffer: &sys::v4l2_buffer) -> SystemTime {
     let stamp = Duration::from_secs(buffer.timestamp.tv_sec.max(0) as u64)
         + Duration::from_micros(buffer.timestamp.tv_usec.clamp(0, 999_999) as u64);
     let monotonic = Duration::new(monotonic.tv_sec.max(0) as u64, monotonic.tv_nsec as u32);
-    now - monotonic.saturating_sub(stamp).min(FRAME_TIME_MAX)
+    now.checked_sub(monotonic.saturating_sub(stamp).min(FRAME_TIME_MAX)).unwrap_or(now)
 }
 
 /// A buffer of the driver in our memory.
@@ -680,6 +704,9 @@ mod tests {
         assert_eq!(nearest(&range, (641, 483)), Some((640, 480)));
         assert_eq!(nearest(&range, (1, 9999)), Some((32, 1080)));
         assert_eq!(nearest(&[], (640, 480)), None);
+        assert_eq!(largest(&sizes), Some((1920, 1080)));
+        assert_eq!(largest(&[range[0], Sizes::One(9999, 9999)]), Some((1920, 1080)));
+        assert_eq!(largest(&[]), None);
     }
 
     #[test]

@@ -49,6 +49,23 @@ impl Folder {
         self.entry(name).map_err(|errno| Error::new("open", self.named(name), errno.into()))
     }
 
+    /// How many bytes the file at `name` has, and a word that changes whenever the file does; none
+    /// if there is no such file.
+    pub fn version(&self, name: &str) -> Result<Option<(u64, String)>> {
+        let look = || {
+            let Some(root) = self.root()? else { return Err(Errno::NOENT) };
+            fstat(beneath(&root, name, OFlags::PATH | OFlags::CLOEXEC)?)
+        };
+        match look() {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Some((stat.st_size as u64, version(&stat))))
+            }
+            Ok(_) => Ok(None),
+            Err(errno) if is_absence(errno) => Ok(None),
+            Err(errno) => Err(Error::new("look at", self.named(name), errno.into())),
+        }
+    }
+
     /// All of a file's bytes, at most `bytes_max` of them.
     pub fn read(&self, name: &str, found: &mut Found, bytes_max: u64) -> Result<Vec<u8>> {
         let length = found.length.min(bytes_max);
@@ -170,12 +187,15 @@ fn is_absence(errno: Errno) -> bool {
 }
 
 /// Length and time of change to the nanosecond: an edit changes at least one of them.
+fn version(stat: &Stat) -> String {
+    format!("{:x}-{:x}.{:x}", stat.st_size, stat.st_mtime, stat.st_mtime_nsec)
+}
+
 fn validators(stat: &Stat) -> Validators {
-    let (seconds, nanos) = (stat.st_mtime, stat.st_mtime_nsec);
-    let since = u64::try_from(seconds).ok().map(Duration::from_secs);
+    let since = u64::try_from(stat.st_mtime).ok().map(Duration::from_secs);
     let modified = since.and_then(|since| UNIX_EPOCH.checked_add(since));
     Validators {
-        etag: Some(format!("\"{:x}-{seconds:x}.{nanos:x}\"", stat.st_size)),
+        etag: Some(format!("\"{}\"", version(stat))),
         modified: modified.filter(|time| has_http_date(*time)),
     }
 }

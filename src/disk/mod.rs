@@ -1,34 +1,55 @@
-//! The disk thread: the only room that opens, lists, reads or writes files.
+//! The disk threads: the only room that opens, lists, reads, writes or removes files.
 //!
 //! DESIGN. A file is always "ready", as far as `poll` knows; reading one on a slow card can
-//! still take seconds. So the loop never touches a file: it hands a `Job` to this thread and goes
-//! on; the answer comes back as a `Done`, and the waker ends the loop's sleep. A job carries a
-//! `Ticket`, whose it is; if that guest has left meanwhile, nobody claims the answer and it is
-//! dropped. The queue has a limit; past it a new page is answered 503 at once, a download that has
-//! begun waits its turn, and the streams, which need no disk, run on.
+//! still take seconds. So the loop never touches a file: it hands a `Job` to a thread and goes on;
+//! the answer comes back as a `Done`, and the waker ends the loop's sleep. One thread reads: pages,
+//! notes, lists, thumbnails. The other makes changes that last: photos saved, kept, deleted. It
+//! waits for the medium after each, which may take seconds, and the pages do not wait with it.
+//!
+//! A job carries a `Ticket`, whose it is; if that guest has left meanwhile, nobody claims the
+//! answer and it is dropped. What was asked is done all the same. The queues have limits; past
+//! them the answer is 503 at once, a download that has begun waits its turn, and the streams,
+//! which need no disk, run on.
 
+mod album;
+mod archive;
+mod changes;
 mod folder;
-pub mod gallery;
+mod gallery;
 mod notes;
 mod page;
+mod photo;
+mod photos;
 mod site;
+mod status;
+mod thumbnail;
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use mio::Waker;
 
+use self::album::Album;
+use self::archive::Archive;
+use self::changes::Changes;
+pub use self::changes::{Back, Room};
 use self::folder::Folder;
 use self::notes::Notes;
+pub use self::photo::PhotoName;
+pub use self::photos::Outcome;
+use self::photos::Photos;
 use self::site::{Page, Site};
+pub use self::status::{Drops, Facts, Interval};
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::frame::Frame;
+use crate::http::phrases::Lang;
 use crate::http::response::{Response, Status};
-use crate::limits::JOBS_MAX;
+use crate::limits::{CHANGES_MAX, JOBS_MAX};
 
 /// Whom an answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,41 +60,79 @@ pub struct Ticket {
     pub guest: u64,
 }
 
-/// What the disk thread is asked.
+/// What the thread that reads is asked.
 #[derive(Debug)]
 pub enum Task {
     /// The page at a clean path: `http::request::Request::path`.
-    OpenPage(String),
+    OpenPage { path: String, lang: Lang },
     /// The note at a clean path below `/md/`, without that; or its source.
-    OpenNote { path: String, raw: bool },
+    OpenNote { path: String, raw: bool, lang: Lang },
+    /// A photo's file.
+    OpenPhoto(PhotoName),
+    /// Its thumbnail. `forever`: the address names the version, so it never changes.
+    OpenThumbnail { name: PhotoName, forever: bool },
+    /// A page of the gallery, counted from 1, with a word on what was done before.
+    Gallery { page: usize, outcome: Outcome, lang: Lang },
+    /// The page of one photo, or of the newest.
+    View { name: Option<PhotoName>, lang: Lang },
+    /// These photos in one file; all of them if none is named.
+    Archive(Vec<PhotoName>),
+    /// How the house stands, as a page or for a program.
+    Status { facts: Box<Facts>, page: bool, lang: Lang },
+    /// How the interval photos stand.
+    Interval { interval: Option<Interval>, page: bool, lang: Lang },
     /// Bytes of a file that an answer brought.
     ReadChunk { file: OpenFile, offset: u64, length: usize },
 }
 
-/// What it says.
+/// What the thread that makes lasting changes is asked.
+#[derive(Debug)]
+pub enum Change {
+    /// Save a photo. `page`: whoever asked wants to see it, not to read about it.
+    Save { frame: Arc<Frame>, page: bool },
+    /// Delete photos. Without `back`, as an answer to DELETE of one.
+    Delete { names: Vec<PhotoName>, back: Option<Back> },
+    /// Mark photos as kept or not.
+    Keep { names: Vec<PhotoName>, keep: bool, back: Back },
+}
+
+/// What they say.
 #[derive(Debug)]
 pub enum Answer {
     /// A whole response; the file if its body is to be pulled.
     Page(Response, Option<OpenFile>),
     /// The bytes read, none if the file broke off; and the file back.
     Chunk(Vec<u8>, OpenFile),
+    /// A photo was saved, or why not; and the response that says so.
+    Photo(Response, std::result::Result<(), String>),
 }
 
 /// A file that a client is being sent: the loop keeps it between two chunks and cannot touch it.
 #[derive(Debug)]
-pub struct OpenFile(File);
+pub struct OpenFile(Source);
 
-type Job = (Ticket, Task);
-pub type Done = (Ticket, Answer);
+#[derive(Debug)]
+enum Source {
+    File(File),
+    Archive(Archive),
+}
 
-/// The loop's side of the disk thread.
+type Job<T> = (Option<Ticket>, T);
+/// An answer, and whom it is for; none if nobody waits for it.
+pub type Done = (Option<Ticket>, Answer);
+
+/// The loop's side of the disk threads.
 #[derive(Debug)]
 pub struct Disk {
-    jobs: SyncSender<Job>,
+    jobs: SyncSender<Job<Task>>,
+    changes: SyncSender<Job<Change>>,
     done: Receiver<Done>,
+    changed: Receiver<Done>,
+    /// Changes that were asked for and not answered yet.
+    unfinished: usize,
     /// Chunks for which the queue had no room. INVARIANT: one a guest at most, since a guest
     /// asks for its next chunk when it has sent the last.
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Job<Task>>,
 }
 
 /// The queue is full.
@@ -81,27 +140,30 @@ pub struct Disk {
 pub struct Busy;
 
 impl Disk {
-    /// Start the thread for pages below `www` and notes below `md`.
-    pub fn start(www: PathBuf, md: PathBuf, waker: Arc<Waker>) -> Result<Disk> {
-        let (jobs, todo) = sync_channel::<Job>(JOBS_MAX);
-        // The thread waits here if the loop is behind with fetching answers.
-        let (answers, done) = sync_channel::<Done>(JOBS_MAX + 1);
-        let site = Site::new(Folder::new(www));
-        let notes = Notes::new(Folder::new(md));
-        thread::Builder::new()
-            .name("disk-read".into())
-            .spawn(move || work(&site, notes, &todo, &answers, &waker))
-            .map_err(|source| Error::new("start", "the disk thread", source))?;
-        Ok(Disk { jobs, done, waiting: VecDeque::new() })
+    /// Start the threads for the folders that `config` names.
+    pub fn start(config: &Config, waker: Arc<Waker>) -> Result<Disk> {
+        let pic = &config.pic;
+        std::fs::create_dir_all(pic)
+            .map_err(|source| Error::new("make the folder", pic.display(), source))?;
+        let album = Arc::new(Album::new(pic.clone()));
+        let reader = Reader {
+            site: Site::new(Folder::new(config.www.clone())),
+            notes: Notes::new(Folder::new(config.md.clone())),
+            photos: Photos::new(album.clone()),
+        };
+        let changes = Changes::new(album, Room::of(config));
+        let (jobs, done) = spawn("disk-read", JOBS_MAX, waker.clone(), reader)?;
+        let (changes, changed) = spawn("disk-write", CHANGES_MAX, waker, changes)?;
+        Ok(Disk { jobs, changes, done, changed, unfinished: 0, waiting: VecDeque::new() })
     }
 
-    /// Give a job to the thread. A page is refused when too many jobs are waiting.
+    /// Give a job to the reading thread. A page is refused when too many jobs are waiting.
     pub fn ask(&mut self, ticket: Ticket, task: Task) -> std::result::Result<(), Busy> {
         let begins = !matches!(task, Task::ReadChunk { .. });
         if begins && !self.waiting.is_empty() {
             return Err(Busy);
         }
-        match self.jobs.try_send((ticket, task)) {
+        match self.jobs.try_send((Some(ticket), task)) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) if begins => Err(Busy),
             Err(TrySendError::Full(job)) => {
@@ -112,8 +174,28 @@ impl Disk {
         }
     }
 
+    /// Have something changed for good; the answer is for `ticket`, if for anybody.
+    pub fn change(
+        &mut self,
+        ticket: Option<Ticket>,
+        change: Change,
+    ) -> std::result::Result<(), Busy> {
+        self.changes.try_send((ticket, change)).map_err(|_| Busy)?;
+        self.unfinished += 1;
+        Ok(())
+    }
+
+    /// Changes that are not on the medium yet.
+    pub fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
     /// The next answer that is there.
     pub fn done(&mut self) -> Option<Done> {
+        if let Ok(changed) = self.changed.try_recv() {
+            self.unfinished -= 1;
+            return Some(changed);
+        }
         let done = self.done.try_recv().ok()?;
         if let Some(job) = self.waiting.pop_front()
             && let Err(TrySendError::Full(job)) = self.jobs.try_send(job)
@@ -124,33 +206,94 @@ impl Disk {
     }
 }
 
-fn work(
-    site: &Site,
-    mut notes: Notes,
-    todo: &Receiver<Job>,
-    answers: &SyncSender<Done>,
-    waker: &Waker,
-) {
-    let _abort = AbortOnPanic;
-    while let Ok((ticket, task)) = todo.recv() {
-        let answer = match task {
-            Task::OpenPage(path) => page(site.open(&path)),
-            Task::OpenNote { path, raw } => page(notes.open(&path, raw)),
-            Task::ReadChunk { file, offset, length } => {
-                let mut bytes = vec![0; length];
-                let read = file.0.read_at(&mut bytes, offset).unwrap_or_else(|source| {
-                    log::warn!("{}", Error::new("read", "a page's file", source));
-                    0
-                });
-                bytes.truncate(read);
-                Answer::Chunk(bytes, file)
+/// What a disk thread does all day.
+trait Work<T>: Send + 'static {
+    fn answer(&mut self, task: T) -> Answer;
+
+    /// Before the first job.
+    fn begin(&mut self) {}
+
+    /// What can wait until after an answer.
+    fn tidy(&mut self) {}
+}
+
+/// Start a thread that does one job after the other.
+fn spawn<T: Send + 'static>(
+    name: &str,
+    jobs_max: usize,
+    waker: Arc<Waker>,
+    mut work: impl Work<T>,
+) -> Result<(SyncSender<Job<T>>, Receiver<Done>)> {
+    let (jobs, todo) = sync_channel::<Job<T>>(jobs_max);
+    // The thread waits here if the loop is behind with fetching answers.
+    let (answers, done) = sync_channel::<Done>(jobs_max + 1);
+    let run = move || {
+        let _abort = AbortOnPanic;
+        work.begin();
+        while let Ok((ticket, task)) = todo.recv() {
+            let answer = work.answer(task);
+            if answers.send((ticket, answer)).is_err() {
+                return; // the loop has ended
             }
-        };
-        if answers.send((ticket, answer)).is_err() {
-            return; // the loop has ended
+            if let Err(source) = waker.wake() {
+                log::error!("{}", Error::new("wake", "the loop", source));
+            }
+            work.tidy();
         }
-        if let Err(source) = waker.wake() {
-            log::error!("{}", Error::new("wake", "the loop", source));
+    };
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|source| Error::new("start", "a disk thread", source))?;
+    Ok((jobs, done))
+}
+
+/// The thread that reads.
+struct Reader {
+    site: Site,
+    notes: Notes,
+    photos: Photos,
+}
+
+impl Work<Task> for Reader {
+    fn answer(&mut self, task: Task) -> Answer {
+        match task {
+            Task::OpenPage { path, lang } => page(self.site.open(&path, lang)),
+            Task::OpenNote { path, raw, lang } => page(self.notes.open(&path, raw, lang)),
+            Task::OpenPhoto(name) => page(self.photos.file(name)),
+            Task::OpenThumbnail { name, forever } => page(self.photos.thumbnail(name, forever)),
+            Task::Gallery { page: n, outcome, lang } => {
+                page(self.photos.gallery(n, outcome, lang).map(Some))
+            }
+            Task::View { name, lang } => page(self.photos.view(name, lang)),
+            Task::Archive(names) => page(self.photos.archive(names)),
+            Task::Status { facts, page: person, lang } => {
+                page(self.photos.status(&facts, person, lang).map(Some))
+            }
+            Task::Interval { interval, page: person, lang } => {
+                page(self.photos.interval(interval.as_ref(), person, lang).map(Some))
+            }
+            Task::ReadChunk { mut file, offset, length } => {
+                let read = file.read(offset, length).unwrap_or_else(|error| {
+                    log::warn!("{error}");
+                    Vec::new()
+                });
+                Answer::Chunk(read, file)
+            }
+        }
+    }
+}
+
+impl OpenFile {
+    fn read(&mut self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        match &mut self.0 {
+            Source::Archive(archive) => archive.next(length),
+            Source::File(file) => {
+                let mut bytes = vec![0; length];
+                let read = file.read_at(&mut bytes, offset);
+                bytes.truncate(read.map_err(|e| Error::new("read", "a page's file", e))?);
+                Ok(bytes)
+            }
         }
     }
 }

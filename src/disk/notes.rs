@@ -24,9 +24,17 @@ pub struct Notes {
 #[derive(Debug)]
 struct Kept {
     name: String,
+    /// Of the page around it.
+    lang: Lang,
     /// What its file looked like.
     validators: Validators,
     html: String,
+}
+
+impl Kept {
+    fn is(&self, name: &str, lang: Lang) -> bool {
+        self.name == name && self.lang == lang
+    }
 }
 
 impl Notes {
@@ -36,9 +44,9 @@ impl Notes {
 
     /// The page at `path`, clean and without `/md/` before it; with `raw`, a note's source. None:
     /// there is nothing; `Err`: the disk failed.
-    pub fn open(&mut self, path: &str, raw: bool) -> Result<Option<Page>> {
+    pub fn open(&mut self, path: &str, raw: bool, lang: Lang) -> Result<Option<Page>> {
         if path.is_empty() || path.ends_with('/') {
-            return self.list(path);
+            return self.list(path, lang);
         }
         if !path.ends_with(".md") {
             match self.md.open(path)? {
@@ -49,23 +57,22 @@ impl Notes {
         }
         let name = format!("{}.md", path.strip_suffix(".md").unwrap_or(path));
         match self.md.open(&name)? {
-            Entry::File(found) => self.note(&name, found, raw).map(Some),
+            Entry::File(found) => self.note(&name, found, raw, lang).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn list(&self, path: &str) -> Result<Option<Page>> {
+    fn list(&self, path: &str, lang: Lang) -> Result<Option<Page>> {
         let names = match self.md.list(path.trim_end_matches('/'))? {
             Some(names) => names,
             None if path.is_empty() => Vec::new(), // the folder of all notes need not be there
             None => return Ok(None),
         };
-        let html =
-            page::list(&names, path, Lang::default()).map_err(|error| failed(path, &error))?;
-        Ok(Some((text(HTML, html), None)))
+        let html = page::list(&names, path, lang).map_err(|error| failed(path, &error))?;
+        Ok(Some((text(HTML, html).in_language(lang), None)))
     }
 
-    fn note(&mut self, name: &str, mut found: Found, raw: bool) -> Result<Page> {
+    fn note(&mut self, name: &str, mut found: Found, raw: bool, lang: Lang) -> Result<Page> {
         if found.length > NOTE_BYTES_MAX {
             let sentence = "This note is larger than 1 MiB; with ?raw it can be had as it is.";
             return match raw {
@@ -74,23 +81,23 @@ impl Notes {
             };
         }
         let validators = found.validators.clone();
-        let kept = self.kept.iter().find(|kept| kept.name == name && kept.validators == validators);
-        if let Some(kept) = kept.filter(|_| !raw) {
-            return Ok((with_validators(text(HTML, kept.html.clone()), validators), None));
+        let is_kept = |kept: &&Kept| kept.is(name, lang) && kept.validators == validators;
+        if let Some(kept) = self.kept.iter().find(is_kept).filter(|_| !raw) {
+            let page = text(HTML, kept.html.clone()).in_language(lang);
+            return Ok((with_validators(page, validators), None));
         }
         let bytes = self.md.read(name, &mut found, NOTE_BYTES_MAX)?;
         if raw {
             return Ok((with_validators(text(RAW, bytes), validators), None));
         }
         let markdown = String::from_utf8_lossy(&bytes);
-        let page =
-            page::note(&markdown, name, Lang::default()).map_err(|error| failed(name, &error))?;
-        self.kept.retain(|kept| kept.name != name);
+        let html = page::note(&markdown, name, lang).map_err(|error| failed(name, &error))?;
+        self.kept.retain(|kept| !kept.is(name, lang));
         self.kept.truncate(NOTES_KEPT_MAX - 1);
-        let kept =
-            Kept { name: name.to_owned(), validators: validators.clone(), html: page.clone() };
-        self.kept.push_front(kept);
-        Ok((with_validators(text(HTML, page), validators), None))
+        let page = text(HTML, html.clone()).in_language(lang);
+        let (name, kept) = (name.to_owned(), validators.clone());
+        self.kept.push_front(Kept { name, lang, validators: kept, html });
+        Ok((with_validators(page, validators), None))
     }
 }
 
@@ -105,7 +112,8 @@ fn text(content_type: &'static str, bytes: impl Into<Vec<u8>>) -> Response {
 /// A page and its source have one file but are two things; so has the next version of us.
 fn with_validators(mut response: Response, file: Validators) -> Response {
     let kind = if response.content_type == RAW { "raw" } else { env!("CARGO_PKG_VERSION") };
-    let etag = file.etag.map(|etag| format!("{}-{kind}\"", etag.trim_end_matches('"')));
+    let lang = response.language.map_or("", Lang::tag);
+    let etag = file.etag.map(|etag| format!("{}-{kind}{lang}\"", etag.trim_end_matches('"')));
     response.validators = Validators { etag, modified: None };
     response
 }

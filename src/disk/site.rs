@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::OpenFile;
 use super::folder::{Entry, Folder, Found};
+use super::{OpenFile, Source};
 use crate::error::Result;
 use crate::http::page::with_policy;
+use crate::http::phrases::Lang;
 use crate::http::response::{Body, Response, Status, Validators};
 use crate::limits::CHUNK_BYTES;
 
@@ -38,8 +39,9 @@ impl Site {
     }
 
     /// The page at `path`, which is clean (`http::request::Request::path`). A folder is its
-    /// `index.html`. None: there is no such page; `Err`: the disk failed.
-    pub fn open(&self, path: &str) -> Result<Option<Page>> {
+    /// `index.html`. Our own pages come in the visitor's language. None: there is no such page;
+    /// `Err`: the disk failed.
+    pub fn open(&self, path: &str, lang: Lang) -> Result<Option<Page>> {
         let path = path.strip_prefix('/').unwrap_or(path);
         let (folder, name) = match path.strip_suffix('/') {
             None if !path.is_empty() => (false, Cow::Borrowed(path)),
@@ -47,10 +49,25 @@ impl Site {
             None => (true, "index.html".into()),
         };
         match self.www.open(&name)? {
-            Entry::File(found) => serve(&self.www, &name, found).map(Some),
+            Entry::File(found) => {
+                let (page, file) = serve(&self.www, &name, found)?;
+                let ours = BUILT_IN.into_iter().find(|(built_in, bytes)| {
+                    *built_in == name && matches!(&page.body, Body::Bytes(found) if found == bytes)
+                });
+                Ok(Some(match ours {
+                    Some((name, bytes)) => (built_in(name, bytes, page.validators, lang), None),
+                    None => (page, file),
+                }))
+            }
             // Links in a page are relative to its folder, so the address must end in a slash.
             Entry::Folder if !folder => Ok(Some((moved_to_folder(path), None))),
-            _ => Ok(built_in(&name).map(|page| (page, None))),
+            _ => Ok(BUILT_IN.into_iter().find(|(built_in, _)| *built_in == name).map(
+                |(name, bytes)| {
+                    let etag = Some(format!("\"built-in-{:016x}\"", fnv1a(bytes)));
+                    let validators = Validators { etag, modified: None };
+                    (built_in(name, bytes, validators, lang), None)
+                },
+            )),
         }
     }
 }
@@ -60,12 +77,10 @@ pub fn serve(folder: &Folder, name: &str, mut found: Found) -> Result<Page> {
     let validators = std::mem::take(&mut found.validators);
     if found.length > CHUNK_BYTES as u64 {
         let response = page(name, validators, Body::Pulled(found.length));
-        return Ok((response, Some(OpenFile(found.file))));
+        return Ok((response, Some(OpenFile(Source::File(found.file)))));
     }
     let bytes = folder.read(name, &mut found, CHUNK_BYTES as u64)?;
-    let ours = BUILT_IN.iter().any(|built_in| *built_in == (name, &bytes));
-    let page = page(name, validators, Body::Bytes(bytes.into()));
-    Ok((if ours { with_policy(page) } else { page }, None))
+    Ok((page(name, validators, Body::Bytes(bytes.into())), None))
 }
 
 fn page(name: &str, validators: Validators, body: Body) -> Response {
@@ -75,11 +90,20 @@ fn page(name: &str, validators: Validators, body: Body) -> Response {
     response
 }
 
-fn built_in(name: &str) -> Option<Response> {
-    let (name, bytes) = BUILT_IN.into_iter().find(|(built_in, _)| *built_in == name)?;
-    let validators =
-        Validators { etag: Some(format!("\"built-in-{:016x}\"", fnv1a(bytes))), modified: None };
-    Some(with_policy(page(name, validators, Body::Bytes(Cow::Borrowed(bytes)))))
+/// A page of ours, wherever its bytes came from.
+fn built_in(name: &str, bytes: &'static [u8], mut found: Validators, lang: Lang) -> Response {
+    if !name.ends_with(".html") {
+        return page(name, found, Body::Bytes(Cow::Borrowed(bytes)));
+    }
+    // Each language is a page of its own.
+    found.etag = found.etag.map(|etag| format!("{}-{}\"", etag.trim_end_matches('"'), lang.tag()));
+    found.modified = None;
+    let body = match lang {
+        Lang::English => Cow::Borrowed(bytes), // as they are written
+        _ => lang.page(&String::from_utf8_lossy(bytes)).into_bytes().into(),
+    };
+    let body = Body::Bytes(body);
+    with_policy(page(name, found, body)).in_language(lang)
 }
 
 /// The same address with a slash at its end. `path` has none at its start.

@@ -29,7 +29,6 @@ use std::time::Instant;
 use super::Now;
 use super::outbox::{Outbox, Piece};
 use super::page::dress;
-use super::phrases::Lang;
 use super::request::{self, BodyReader, Framing, Method, Reject, Request, Version};
 use super::response::{Body, Delivery, Part, Response, STREAM_START, Status};
 use crate::frame::Pace;
@@ -189,7 +188,7 @@ impl Conn {
     pub fn answer(&mut self, mut response: Response, now: Now) {
         let Phase::Asked(request) = &self.phase else { return };
         if request.wants_page {
-            response = dress(response, Lang::default());
+            response = dress(response, request.lang);
         }
         let part = response.fit(request);
         let head_only = request.method == Method::Head;

@@ -66,7 +66,7 @@ impl Lang {
             let (before, behind) =
                 english_phrase.split_once("{}").filter(|(b, _)| !b.is_empty())?;
             let value = english.strip_prefix(before)?.strip_suffix(behind)?;
-            Some(fill(chinese, &[value]))
+            Some(fill(chinese, &[self.find(value).unwrap_or(value)]))
         });
         match filled {
             Some(chinese) if self == Lang::Chinese => Cow::Owned(chinese),
@@ -344,6 +344,32 @@ const PHRASES: &[(&str, &str)] = &[
     ("The host's name is malformed.", "主机名格式有误。"),
     ("The body's trailer is too long.", "请求正文的尾部过长。"),
     ("The body's chunks are malformed.", "请求正文的分块格式有误。"),
+    ("This is a button, not a page: it wants POST.", "这是按钮而不是网页：请用 POST 请求。"),
+    ("Only pages of this site may do that.", "只有本站的网页才能执行此操作。"),
+    ("A name in the form is not that of a photo.", "表单中有不是照片的文件名。"),
+    ("The field every must be {}.", "字段 every 必须是：{}。"),
+    ("a time from 1s to 24h, such as 30s or 5m", "1s 到 24h 之间的时间，例如 30s 或 5m"),
+    (
+        "The field until must be a time from now, such as 8h or 3d, that is not shorter than \
+         every and not longer than 366d.",
+        "字段 until 必须是从现在算起的时长，例如 8h 或 3d，不短于 every，也不超过 366d。",
+    ),
+    ("There is no such photo.", "没有这张照片。"),
+    ("The photo is not saved: {}.", "照片未能保存：{}。"),
+    ("The photo is not deleted: {}.", "照片未能删除：{}。"),
+    ("Nothing is deleted for good: {}.", "未能彻底删除：{}。"),
+    ("The mark is not saved: {}.", "标记未能保存：{}。"),
+    ("the disk is full", "磁盘已满"),
+    ("the disk is read-only", "磁盘是只读的"),
+    ("pistream may not write to the folder", "pistream 没有写入该文件夹的权限"),
+    (
+        "the disk has less room than --keep-free asks for, and there is no photo left that may \
+         be deleted",
+        "剩余空间少于 --keep-free 的要求，而且没有可以删除的照片",
+    ),
+    ("Too many photos at once.", "同时拍照的请求过多。"),
+    ("This site is ending.", "网站正在关闭。"),
+    ("It is done.", "已完成。"),
 ];
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use httparse::{EMPTY_HEADER, Header, InvalidChunkSize, Status as Parsed};
 use percent_encoding::percent_decode_str;
 
+use super::phrases::Lang;
 use super::response::Status;
 use crate::limits::{
     BODY_BYTES_MAX, CHUNK_LINE_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, TRAILER_LINES_MAX,
@@ -48,6 +49,11 @@ pub struct Request {
     pub keep_alive: bool,
     /// A person asks with a browser: `Accept` names HTML.
     pub wants_page: bool,
+    /// The language that the pages are to have: `Accept-Language`.
+    pub lang: Lang,
+    /// Where a browser says that the request comes from.
+    pub origin: Option<String>,
+    pub fetch_site: Option<String>,
     pub if_none_match: Option<String>,
     pub if_modified_since: Option<String>,
     pub if_range: Option<String>,
@@ -58,10 +64,22 @@ pub struct Request {
 impl Request {
     /// The first value of a query parameter, decoded; a bare one has an empty value.
     pub fn query_value(&self, name: &str) -> Option<String> {
-        form_urlencoded::parse(self.query.as_bytes())
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
+        values_of(self.query.as_bytes(), name).next().map(Cow::into_owned)
     }
+
+    /// All values of a query parameter, decoded.
+    pub fn query_values<'r>(&'r self, name: &'r str) -> impl Iterator<Item = Cow<'r, str>> {
+        values_of(self.query.as_bytes(), name)
+    }
+
+    /// All values of a field in the form that was sent, decoded.
+    pub fn form_values<'r>(&'r self, name: &'r str) -> impl Iterator<Item = Cow<'r, str>> {
+        values_of(&self.body, name)
+    }
+}
+
+fn values_of<'b>(encoded: &'b [u8], name: &'b str) -> impl Iterator<Item = Cow<'b, str>> {
+    form_urlencoded::parse(encoded).filter(move |(key, _)| key == name).map(|(_, value)| value)
 }
 
 /// The client's fault: a status and what to do about it. The connection ends with it.
@@ -152,6 +170,9 @@ fn understand(parsed: &httparse::Request) -> Result<Head, Reject> {
         host,
         keep_alive: keeps_alive(headers, version)?,
         wants_page: list(headers, "accept")?.is_some_and(|kinds| kinds.contains("text/html")),
+        lang: Lang::wanted(&list(headers, "accept-language")?.unwrap_or_default()),
+        origin: text(headers, "origin")?.map(str::to_owned),
+        fetch_site: text(headers, "sec-fetch-site")?.map(str::to_owned),
         if_none_match: list(headers, "if-none-match")?,
         if_modified_since: text(headers, "if-modified-since")?.map(str::to_owned),
         if_range: text(headers, "if-range")?.map(str::to_owned),

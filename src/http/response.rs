@@ -8,6 +8,7 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::phrases::Lang;
 use super::request::{Method, Reject, Request, Version};
 use crate::frame::Frame;
 use crate::limits::RETRY_AFTER_SECONDS;
@@ -17,11 +18,14 @@ const SERVER: &str = concat!("pistream/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Ok,
+    Created,
     NoContent,
     PartialContent,
     MovedPermanently,
+    SeeOther,
     NotModified,
     BadRequest,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -33,6 +37,7 @@ pub enum Status {
     InternalError,
     NotImplemented,
     Unavailable,
+    InsufficientStorage,
 }
 
 impl Status {
@@ -40,11 +45,14 @@ impl Status {
     pub fn line(self) -> &'static str {
         match self {
             Status::Ok => "200 OK",
+            Status::Created => "201 Created",
             Status::NoContent => "204 No Content",
             Status::PartialContent => "206 Partial Content",
             Status::MovedPermanently => "301 Moved Permanently",
+            Status::SeeOther => "303 See Other",
             Status::NotModified => "304 Not Modified",
             Status::BadRequest => "400 Bad Request",
+            Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
@@ -56,6 +64,7 @@ impl Status {
             Status::InternalError => "500 Internal Server Error",
             Status::NotImplemented => "501 Not Implemented",
             Status::Unavailable => "503 Service Unavailable",
+            Status::InsufficientStorage => "507 Insufficient Storage",
         }
     }
 
@@ -78,6 +87,8 @@ pub struct Response {
     /// Further fields.
     pub fields: Vec<(&'static str, String)>,
     pub validators: Validators,
+    /// The language that was chosen for the visitor, if there was a choice.
+    pub language: Option<Lang>,
     pub body: Body,
 }
 
@@ -110,6 +121,7 @@ impl Response {
             cache_control: "no-store",
             fields: Vec::new(),
             validators: Validators::default(),
+            language: None,
             body,
         }
     }
@@ -130,6 +142,12 @@ impl Response {
         Response::new(Status::NoContent, "", Body::Bytes(Cow::Borrowed(b"")))
     }
 
+    /// 303: what was asked is done, and the result is to be seen there. A relative address holds
+    /// below a folder of a proxy too.
+    pub fn see_other(location: &str) -> Response {
+        Response::sentence(Status::SeeOther, "It is done.").field("Location", location)
+    }
+
     /// 503 with `Retry-After`.
     pub fn unavailable(sentence: &str) -> Response {
         Response::sentence(Status::Unavailable, sentence)
@@ -138,6 +156,11 @@ impl Response {
 
     pub fn field(mut self, name: &'static str, value: impl Into<String>) -> Response {
         self.fields.push((name, value.into()));
+        self
+    }
+
+    pub fn in_language(mut self, lang: Lang) -> Response {
+        self.language = Some(lang);
         self
     }
 
@@ -156,6 +179,14 @@ impl Response {
     /// What a request for the snapshot's head gets without starting the camera.
     pub fn snapshot_head() -> Response {
         Response::new(Status::Ok, "image/jpeg", Body::Frames { fps: None })
+    }
+
+    /// The body of a sentence.
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.body {
+            Body::Bytes(bytes) => String::from_utf8_lossy(bytes),
+            _ => "".into(),
+        }
     }
 
     /// Bytes of the body, if they are known.
@@ -242,6 +273,10 @@ impl Response {
         }
         if let Some(modified) = self.validators.modified {
             write!(out, "Last-Modified: {}\r\n", httpdate::fmt_http_date(modified))?;
+        }
+        if let Some(language) = self.language {
+            let tag = language.tag();
+            write!(out, "Content-Language: {tag}\r\nVary: Accept-Language\r\n")?;
         }
         for (name, value) in &self.fields {
             debug_assert!(!value.contains(['\r', '\n']), "a field's value is one line");

@@ -3,4 +3,5 @@
 
 mod listen;
 mod peer;
+mod photos;
 pub mod server;

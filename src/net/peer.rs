@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use mio::net::TcpStream;
 
-use crate::disk::OpenFile;
+use crate::disk::{OpenFile, Ticket};
 use crate::frame::Watch;
 use crate::http::Now;
 use crate::http::conn::{Close, Conn};
@@ -35,6 +35,8 @@ pub struct Peer {
     /// Its wish for frames, as a viewer or while it waits for a snapshot.
     pub watch: Option<Watch>,
     pub snapshot: Option<SnapshotWait>,
+    /// What it asked for is being written to the disk.
+    pub awaits_change: bool,
     /// The file whose bytes it is being sent, when the disk thread does not have it.
     pub file: Option<OpenFile>,
 }
@@ -61,8 +63,14 @@ impl Peer {
             held: 0,
             watch: None,
             snapshot: None,
+            awaits_change: false,
             file: None,
         }
+    }
+
+    /// Names the guest in `seat`, whatever comes meanwhile.
+    pub fn ticket(&self, seat: usize) -> Ticket {
+        Ticket { seat, guest: self.guest }
     }
 
     pub fn deadline(&self) -> Option<Instant> {

@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, TcpStream, UnixStream};
@@ -21,22 +22,25 @@ use slab::Slab;
 
 use super::listen::listen;
 use super::peer::{Peer, SnapshotWait};
+use super::photos::{Asker, Photos};
 use crate::camera;
 use crate::config::Config;
-use crate::disk::{Answer, Disk, Task, Ticket};
+use crate::disk::{self, Answer, Change, Disk, Drops, Facts, Task, Ticket};
 use crate::error::{Error, Result};
-use crate::frame::{FrameSlot, Picture};
+use crate::frame::{Frame, FrameSlot, Meter, Picture, Still};
 use crate::http::Now;
 use crate::http::conn::{Close, Conn, Need};
 use crate::http::request::Method;
 use crate::http::response::{Part, Response};
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_MAX, EVENTS_MAX, HELD_BYTES_MAX, INBOX_BYTES_MAX, READ_BYTES,
-    REFUSALS_MAX, REPEAT_AFTER, SNAPSHOT_TIME_MAX, SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
+    ACCEPT_RETRY, ACCEPTS_MAX, END_TIME_MAX, EVENTS_MAX, HELD_BYTES_MAX, INBOX_BYTES_MAX,
+    READ_BYTES, REFUSALS_MAX, REPEAT_AFTER, SNAPSHOT_TIME_MAX, SPARE_DESCRIPTORS, SPARE_SEATS,
+    TURNS_MAX,
 };
-use crate::route::{Action, Freshness, Hosts, route};
+use crate::route::{Action, Freshness, Hosts, Plan, route};
 
 const TOO_MUCH: &str = "There is too much to do; try again later.";
+const NO_PICTURE: &str = "The camera gave no picture in time.";
 
 const WAKE: Token = Token(0);
 const SIGNAL: Token = Token(1);
@@ -50,6 +54,13 @@ pub struct Server {
     signals: UnixStream,
     disk: Disk,
     camera: Arc<FrameSlot>,
+    photos: Photos,
+    /// Photos have a size of their own.
+    stills: bool,
+    /// The last frame's number.
+    frames: u64,
+    meter: Meter,
+    started: Instant,
     hosts: Hosts,
     viewers_max: usize,
     seats_max: usize,
@@ -71,7 +82,11 @@ pub struct Server {
     buffer: Box<[u8; READ_BYTES]>,
     /// Another thread has left something.
     woken: bool,
-    ending: bool,
+    /// The signal to end has come.
+    signalled: bool,
+    /// It is being followed: until then, photos on their way to the disk are waited for.
+    ending: Option<Instant>,
+    over: bool,
 }
 
 struct Listener {
@@ -105,10 +120,16 @@ impl Server {
             log::info!("listening on http://{address}/");
             listeners.push(Listener { socket, accepting: true });
         }
+        let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         let own_name = uname().nodename().to_string_lossy().into_owned();
         Ok(Server {
-            disk: Disk::start(config.www.clone(), config.md.clone(), waker.clone())?,
+            disk: Disk::start(config, waker.clone())?,
             camera: camera::start(config, waker)?,
+            photos: Photos::new(config.every, now),
+            stills: config.photo_size.is_some(),
+            frames: 0,
+            meter: Meter::default(),
+            started: now.instant,
             hosts: Hosts::new(&config.host_names, &own_name),
             viewers_max: config.max_viewers,
             seats_max: seats(config.max_viewers),
@@ -125,23 +146,36 @@ impl Server {
             held: 0,
             buffer: Box::new([0; READ_BYTES]),
             woken: false,
-            ending: false,
+            signalled: false,
+            ending: None,
+            over: false,
         })
     }
 
     /// Serve until SIGINT or SIGTERM.
     pub fn run(mut self) -> Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        while !self.ending {
+        while !self.over {
             self.turn(&mut events)?;
         }
-        log::info!("ending");
         self.camera.stop();
-        for peer in self.peers.iter_mut().map(|(_, peer)| peer) {
-            peer.conn.close(Close::Shutdown);
-            log::debug!("{}: closed: {:?}", peer.address, Close::Shutdown);
-        }
         Ok(())
+    }
+
+    /// Let all go but those whose photos are on their way to the disk: they hear of it, and if
+    /// the disk is slow it has `END_TIME_MAX`. A second signal ends at once.
+    fn begin_end(&mut self, now: Now) {
+        self.over = self.ending.is_some();
+        self.ending = self.ending.or(Some(now.instant + END_TIME_MAX));
+        log::info!("ending");
+        self.listeners.clear(); // which closes them
+        self.photos.stop();
+        for asker in self.photos.take_all() {
+            self.refuse(asker, Response::unavailable("This site is ending."), now);
+        }
+        for seat in self.seats_that(|peer| !peer.awaits_change) {
+            self.close(seat, Close::Shutdown);
+        }
     }
 }
 
@@ -178,6 +212,9 @@ impl Server {
         }
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         self.learn(events);
+        if std::mem::take(&mut self.signalled) {
+            self.begin_end(now);
+        }
         if std::mem::take(&mut self.woken) {
             self.deliver(now);
         }
@@ -187,8 +224,11 @@ impl Server {
         }
         if self.camera.demand() == 0 {
             self.newest = None; // from here on it would be a picture of the past
+            self.meter = Meter::default();
         }
         self.accept(now);
+        self.over |=
+            self.ending.is_some_and(|end| self.disk.unfinished() == 0 || end <= now.instant);
         Ok(())
     }
 
@@ -198,7 +238,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let repeat = self.newest.as_ref().and_then(|newest| newest.repeat_at);
-        let first = [self.earliest, repeat, self.accept_again].into_iter().flatten().min()?;
+        let times = [self.earliest, repeat, self.accept_again, self.photos.deadline(), self.ending];
+        let first = times.into_iter().flatten().min()?;
         Some(first.saturating_duration_since(Instant::now()))
     }
 
@@ -207,7 +248,7 @@ impl Server {
         for event in events {
             match event.token() {
                 WAKE => self.woken = true,
-                SIGNAL => self.ending |= self.signals.read(&mut [0; 16]).is_ok_and(|n| n > 0),
+                SIGNAL => self.signalled |= self.signals.read(&mut [0; 16]).is_ok_and(|n| n > 0),
                 Token(token) if token < FIRST_LISTENER + self.listeners.len() => {
                     self.listeners[token - FIRST_LISTENER].accepting = true;
                 }
@@ -226,11 +267,14 @@ impl Server {
     /// Hand out what the other threads left.
     fn deliver(&mut self, now: Now) {
         while let Some((ticket, answer)) = self.disk.done() {
-            let Some(peer) = self.peers.get_mut(ticket.seat) else { continue };
-            if peer.guest != ticket.guest {
-                continue; // the guest has left, and another sits there
+            if let (None, Answer::Photo(_, outcome)) = (&ticket, &answer) {
+                self.photos.note(outcome.as_ref().copied().map_err(String::as_str));
             }
+            let Some(seat) = ticket.and_then(|ticket| self.seat_of(ticket)) else { continue };
+            let peer = &mut self.peers[seat];
+            peer.awaits_change = false;
             match answer {
+                Answer::Photo(response, _) => peer.conn.answer(response, now),
                 Answer::Page(response, file) => {
                     peer.conn.answer(response, now);
                     peer.file = file.filter(|_| peer.conn.pulls());
@@ -240,13 +284,29 @@ impl Server {
                     peer.file = Some(file).filter(|_| peer.conn.pulls());
                 }
             }
-            self.touch(ticket.seat);
+            self.touch(seat);
+        }
+        match self.camera.take_still() {
+            Some(Still::Taken(frame)) => {
+                for asker in self.photos.take_still(&frame) {
+                    self.develop(asker, &frame, now);
+                }
+            }
+            Some(Still::LikeStream) => self.photos.give_up_stills(),
+            None => {}
         }
         let shown = self.newest.as_ref().map(|newest| newest.part.frame.number);
         let news = self.camera.newest().filter(|frame| Some(frame.number) != shown);
         let Some(frame) = news.filter(|_| self.camera.demand() > 0) else { return };
         let repeats = matches!(frame.picture, Picture::Live { .. });
         let repeat_at = repeats.then(|| now.instant + REPEAT_AFTER);
+        if repeats {
+            self.meter.count(now.instant);
+        }
+        self.frames = frame.number;
+        for asker in self.photos.take(&frame) {
+            self.develop(asker, &frame, now);
+        }
         self.newest = Some(Newest { part: Arc::new(Part::new(frame)), repeat_at });
         for seat in self.seats_that(|peer| peer.watch.is_some()) {
             self.snap(seat, now);
@@ -256,6 +316,12 @@ impl Server {
 
     /// Meet the deadlines that have come.
     fn expire(&mut self, now: Now) {
+        for asker in self.photos.take_expired(now.instant) {
+            self.refuse(asker, Response::unavailable(NO_PICTURE), now);
+        }
+        if self.photos.is_due(now.instant) {
+            self.press(Asker::Clock, now);
+        }
         if let Some(newest) = &mut self.newest
             && newest.repeat_at.is_some_and(|at| at <= now.instant)
         {
@@ -273,8 +339,7 @@ impl Server {
         for seat in self.seats_that(|peer| due(peer.deadline())) {
             let peer = &mut self.peers[seat];
             if due(peer.snapshot.map(|wait| wait.until)) {
-                let sentence = "The camera gave no picture in time.";
-                peer.end_snapshot(Response::unavailable(sentence), now);
+                peer.end_snapshot(Response::unavailable(NO_PICTURE), now);
             } else {
                 peer.conn.expire(now);
             }
@@ -309,7 +374,7 @@ impl Server {
         match need {
             Need::Answer => self.answer(seat, now),
             Need::Chunk { offset, length } => {
-                let ticket = Ticket { seat, guest: peer.guest };
+                let ticket = peer.ticket(seat);
                 let asked = peer.file.take().is_some_and(|file| {
                     self.disk.ask(ticket, Task::ReadChunk { file, offset, length }).is_ok()
                 });
@@ -446,14 +511,22 @@ impl Server {
                 let sentence = "There are too many viewers; try again later.";
                 peer.conn.answer(Response::unavailable(sentence), now);
             }
+            Action::Photo => {
+                let asker = Asker::Guest { ticket: peer.ticket(seat), page: request.wants_page };
+                self.press(asker, now);
+            }
+            Action::Interval(plan) => self.set_interval(seat, plan, now),
+            Action::ShowInterval => self.show_interval(seat, now),
+            Action::Status => self.show_status(seat, now),
             Action::Disk(task) => self.ask_disk(seat, task, now),
+            Action::Change(change) => self.change(seat, change, now),
         }
     }
 
     /// Have a page looked for, if there is room for it.
     fn ask_disk(&mut self, seat: usize, task: Task, now: Now) {
         let peer = &mut self.peers[seat];
-        let ticket = Ticket { seat, guest: peer.guest };
+        let ticket = peer.ticket(seat);
         if self.held > HELD_BYTES_MAX || self.disk.ask(ticket, task).is_err() {
             peer.conn.answer(Response::unavailable(TOO_MUCH), now);
         }
@@ -483,10 +556,7 @@ impl Server {
         let response = match &frame.picture {
             Picture::Live { settled } if wait.settled && !settled => return,
             Picture::Live { .. } => Response::snapshot(frame.clone()),
-            Picture::NoSignal { reason } => {
-                let sentence = format!("The camera gives no picture: {reason}.");
-                Response::unavailable(&sentence)
-            }
+            Picture::NoSignal { reason } => no_signal(reason),
         };
         peer.end_snapshot(response, now);
     }
@@ -508,6 +578,12 @@ impl Server {
         true
     }
 
+    /// The seat of the guest whom a ticket is for, if he is still there.
+    fn seat_of(&self, ticket: Ticket) -> Option<usize> {
+        let peer = self.peers.get(ticket.seat)?;
+        (peer.guest == ticket.guest).then_some(ticket.seat)
+    }
+
     fn touch(&mut self, seat: usize) {
         let Some(peer) = self.peers.get_mut(seat) else { return };
         if !std::mem::replace(&mut peer.touched, true) {
@@ -523,6 +599,115 @@ impl Server {
     fn seats_that(&self, chosen: impl Fn(&Peer) -> bool) -> Vec<usize> {
         self.peers.iter().filter(|(_, peer)| chosen(peer)).map(|(seat, _)| seat).collect()
     }
+}
+
+// ---- photos and the house's standing --------------------------------------------------------
+
+impl Server {
+    /// Somebody wants a photo: wait for its frame.
+    fn press(&mut self, asker: Asker, now: Now) {
+        if !self.photos.press(asker, self.camera.watch(), self.stills, now) {
+            self.refuse(asker, Response::unavailable("Too many photos at once."), now);
+        } else if self.stills {
+            self.camera.want_still();
+        }
+    }
+
+    /// The frame of a photo is there: have it saved.
+    fn develop(&mut self, asker: Asker, frame: &Arc<Frame>, now: Now) {
+        if let Picture::NoSignal { reason } = &frame.picture {
+            return self.refuse(asker, no_signal(reason), now);
+        }
+        let (ticket, page) = match asker {
+            Asker::Guest { ticket, page } => (Some(ticket), page),
+            Asker::Clock => (None, false),
+        };
+        let frame = frame.clone();
+        if self.disk.change(ticket, Change::Save { frame, page }).is_err() {
+            return self.refuse(asker, Response::unavailable(TOO_MUCH), now);
+        }
+        if let Some(seat) = ticket.and_then(|ticket| self.seat_of(ticket)) {
+            self.peers[seat].awaits_change = true;
+        }
+    }
+
+    /// A photo is not taken.
+    fn refuse(&mut self, asker: Asker, response: Response, now: Now) {
+        match asker {
+            Asker::Guest { ticket, .. } => {
+                let Some(seat) = self.seat_of(ticket) else { return };
+                self.peers[seat].conn.answer(response, now);
+                self.touch(seat);
+            }
+            Asker::Clock => self.photos.note(Err(response.text().trim_end())),
+        }
+    }
+
+    /// Have something changed for good.
+    fn change(&mut self, seat: usize, change: Change, now: Now) {
+        let peer = &mut self.peers[seat];
+        match self.disk.change(Some(peer.ticket(seat)), change) {
+            Ok(()) => peer.awaits_change = true,
+            Err(_) => peer.conn.answer(Response::unavailable(TOO_MUCH), now),
+        }
+    }
+
+    /// Start or stop interval photos, and show how they stand.
+    fn set_interval(&mut self, seat: usize, plan: Option<Plan>, now: Now) {
+        self.photos.stop();
+        if let Some(Plan { every, length }) = plan {
+            self.photos.start(every, length, now);
+        }
+        let peer = &mut self.peers[seat];
+        match peer.conn.request().is_some_and(|request| request.wants_page) {
+            true => peer.conn.answer(Response::see_other("interval"), now),
+            false => self.show_interval(seat, now),
+        }
+    }
+
+    fn show_interval(&mut self, seat: usize, now: Now) {
+        let Some(request) = self.peers[seat].conn.request() else { return };
+        let (page, lang) = (request.wants_page, request.lang);
+        let interval = self.interval();
+        self.ask_disk(seat, Task::Interval { interval, page, lang }, now);
+    }
+
+    fn interval(&self) -> Option<disk::Interval> {
+        self.photos.interval().map(|interval| disk::Interval {
+            every: interval.every.as_secs_f64(),
+            until: interval.until,
+            saved: interval.saved,
+            skipped: interval.skipped,
+            trouble: interval.trouble.clone(),
+        })
+    }
+
+    fn show_status(&mut self, seat: usize, now: Now) {
+        let Some(request) = self.peers[seat].conn.request() else { return };
+        let (page, lang) = (request.wants_page, request.lang);
+        let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
+        let drops = &self.camera.drops;
+        let drops = Drops {
+            damaged: count(&drops.flagged),
+            empty: count(&drops.empty),
+            broken: count(&drops.broken),
+            skipped: count(&drops.skipped),
+        };
+        let facts = Facts {
+            camera: self.camera.state(),
+            fps_real: self.meter.fps(now.instant),
+            frames: self.frames,
+            drops,
+            viewers: self.peers.iter().filter(|(_, peer)| peer.conn.frames().is_some()).count(),
+            uptime: now.instant.duration_since(self.started).as_secs(),
+            interval: self.interval(),
+        };
+        self.ask_disk(seat, Task::Status { facts: Box::new(facts), page, lang }, now);
+    }
+}
+
+fn no_signal(reason: &str) -> Response {
+    Response::unavailable(&format!("The camera gives no picture: {reason}."))
 }
 
 /// Write what became of a request into the log.

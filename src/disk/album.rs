@@ -1,0 +1,306 @@
+//! All photos of the folder in their order, kept in memory: a page of the gallery costs as much
+//! with ten thousand photos as with a hundred.
+//!
+//! DESIGN. The folder is the truth; this is what was last seen of it, and it is read again when its
+//! time of change says so, whoever changed it. Both disk threads look into the album, so it
+//! has a lock, which is the disk's alone: the loop never takes it. It is never held while something
+//! is written, so pages load while an fsync hangs.
+//!
+//! ORDER. By name, which is by time. But the clock of a machine without a battery may jump back: a
+//! photo saved since the start is newer than all that were found at the start, whatever
+//! it is called.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat, statvfs, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::photo::{PhotoName, open_folder};
+use super::thumbnail;
+use crate::error::{Error, Reason, Result};
+use crate::limits::{FOLDER_STAMP_TIME, KEEP_BYTES_MAX, PHOTOS_MAX};
+
+/// The names of photos that making room spares, one a line.
+const KEEP: &str = ".keep";
+const NEW_KEEP: &str = ".new-keep";
+
+#[derive(Debug)]
+pub struct Album {
+    path: PathBuf,
+    /// Locked by the disk's threads only, and by nobody who is writing.
+    seen: Mutex<Seen>,
+}
+
+/// What was last seen of the folder.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The oldest first: what was found, by name, then `saved` of them in the order of saving.
+    photos: Vec<Photo>,
+    saved: usize,
+    kept: BTreeSet<PhotoName>,
+    /// The folder's and the keep list's time of change then.
+    folder: Stamp,
+    keep: Stamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Photo {
+    pub name: PhotoName,
+    pub bytes: u64,
+}
+
+/// When something was changed, in content or otherwise; none if that must not be relied on.
+type Stamp = Option<[(i64, i64); 2]>;
+
+/// A part of the album.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The newest first, and whether it is kept.
+    pub photos: Vec<(PhotoName, bool)>,
+    /// Photos in all.
+    pub total: usize,
+    /// Bytes of all photos.
+    pub bytes: u64,
+}
+
+/// A photo among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub name: PhotoName,
+    pub newer: Option<PhotoName>,
+    pub older: Option<PhotoName>,
+    pub kept: bool,
+}
+
+/// What became of photos that were to go.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    pub removed: Vec<PhotoName>,
+    /// Somebody else removed them before.
+    pub absent: Vec<PhotoName>,
+    pub failed: Vec<(PhotoName, String)>,
+}
+
+impl Album {
+    pub fn new(path: PathBuf) -> Album {
+        Album { path, seen: Mutex::default() }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// So many photos, the newest first, after the first `skip`.
+    pub fn excerpt(&self, skip: usize, count: usize) -> Result<Excerpt> {
+        let seen = self.look()?;
+        let photos = seen.photos.iter().rev().skip(skip).take(count);
+        Ok(Excerpt {
+            photos: photos.map(|p| (p.name, seen.kept.contains(&p.name))).collect(),
+            total: seen.photos.len(),
+            bytes: seen.photos.iter().map(|photo| photo.bytes).sum(),
+        })
+    }
+
+    /// Where a photo stands among the others, or the newest one.
+    pub fn place(&self, name: Option<PhotoName>) -> Result<Option<Place>> {
+        let seen = self.look()?;
+        let last = seen.photos.len().checked_sub(1);
+        let at = name.map_or(last, |name| seen.photos.iter().position(|p| p.name == name));
+        Ok(at.map(|at| Place {
+            name: seen.photos[at].name,
+            newer: seen.photos.get(at + 1).map(|photo| photo.name),
+            older: at.checked_sub(1).map(|at| seen.photos[at].name),
+            kept: seen.kept.contains(&seen.photos[at].name),
+        }))
+    }
+
+    /// All photos, the oldest first, with those that are kept.
+    pub fn all(&self) -> Result<(Vec<Photo>, BTreeSet<PhotoName>)> {
+        let seen = self.look()?;
+        Ok((seen.photos.clone(), seen.kept.clone()))
+    }
+
+    /// How many photos there are, as far as is known without looking.
+    pub fn count(&self) -> usize {
+        self.lock().photos.len()
+    }
+
+    /// A photo has just been saved: it is the newest, whatever its name.
+    pub fn add(&self, photo: Photo) {
+        let mut seen = self.lock();
+        seen.forget(&BTreeSet::from([photo.name])); // another thread may have found it already
+        seen.photos.push(photo);
+        seen.saved += 1;
+    }
+
+    /// Remove photos for good, with their thumbnails. `Err`: none could be looked for.
+    pub fn remove(&self, names: &[PhotoName]) -> Result<Removal> {
+        let failed = |source| Error::new("open", self.path.display(), source);
+        let folder = match open_folder(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Removal { absent: names.to_vec(), ..Removal::default() });
+            }
+            other => other.map_err(failed)?,
+        };
+        let mut removal = Removal::default();
+        for name in names {
+            match unlinkat(&folder, name.to_string(), AtFlags::empty()) {
+                Ok(()) => removal.removed.push(*name),
+                Err(Errno::NOENT) => removal.absent.push(*name),
+                Err(errno) => removal.failed.push((*name, Reason(&errno.into()).to_string())),
+            }
+            if !matches!(removal.failed.last(), Some((failed, _)) if failed == name) {
+                thumbnail::remove(&folder, *name);
+            }
+        }
+        if !removal.removed.is_empty() {
+            let folder = File::from(folder);
+            folder
+                .sync_all()
+                .map_err(|source| Error::new("write through", self.path.display(), source))?;
+        }
+        let gone = removal.removed.iter().chain(&removal.absent).copied().collect();
+        self.lock().forget(&gone);
+        Ok(removal)
+    }
+
+    /// Mark photos as kept, or no longer; how many were there to be marked.
+    pub fn keep(&self, names: &[PhotoName], keep: bool) -> Result<usize> {
+        let failed = |source| Error::new("write", self.path.join(KEEP).display(), source);
+        let (kept, count) = {
+            let seen = self.look()?;
+            let there: BTreeSet<PhotoName> = seen.photos.iter().map(|p| p.name).collect();
+            let named: BTreeSet<PhotoName> = names.iter().copied().collect();
+            let named: BTreeSet<PhotoName> = named.intersection(&there).copied().collect();
+            let kept: BTreeSet<PhotoName> = match keep {
+                true => seen.kept.union(&named).copied().collect(),
+                false => seen.kept.difference(&named).copied().collect(),
+            };
+            // Photos that are gone need no mark.
+            (kept.intersection(&there).copied().collect::<BTreeSet<_>>(), named.len())
+        };
+        let text: String = kept.iter().map(|name| format!("{name}\n")).collect();
+        let folder = open_folder(&self.path).map_err(failed)?;
+        replace(&folder, KEEP, NEW_KEEP, text.as_bytes()).map_err(failed)?;
+        let mut seen = self.lock();
+        (seen.kept, seen.keep) = (kept, None);
+        Ok(count)
+    }
+
+    /// Bytes that others may still write to this disk.
+    pub fn free(&self) -> io::Result<u64> {
+        let disk = statvfs(&self.path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// What there is now: looked for if it may have changed.
+    fn look(&self) -> Result<MutexGuard<'_, Seen>> {
+        let mut seen = self.lock();
+        match seen.refresh(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => *seen = Seen::default(),
+            other => other.map_err(|source| Error::new("list", self.path.display(), source))?,
+        }
+        Ok(seen)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn refresh(&mut self, path: &Path) -> io::Result<()> {
+        let folder = open_folder(path)?;
+        let stamp = stamp(&fstat(&folder)?);
+        if stamp.is_none() || stamp != self.folder {
+            self.list(&folder)?;
+            self.folder = stamp;
+        }
+        let keep = match statat(&folder, KEEP, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => self::stamp(&stat),
+            Err(_) => None,
+        };
+        if keep.is_none() || keep != self.keep {
+            self.kept = read_keep(&folder);
+            self.keep = keep;
+        }
+        Ok(())
+    }
+
+    /// Read the names; sizes only of those that are new: a photo of ours does not change.
+    fn list(&mut self, folder: &OwnedFd) -> io::Result<()> {
+        let mut names = BTreeSet::new();
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let may_be = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
+            let name = entry.file_name().to_str().ok().filter(|_| may_be);
+            names.extend(name.and_then(PhotoName::parse));
+            if names.len() > PHOTOS_MAX {
+                names.pop_first();
+            }
+        }
+        let split = self.photos.len() - self.saved;
+        let mut saved = self.photos.split_off(split);
+        saved.retain(|photo| names.remove(&photo.name));
+        let known: HashMap<PhotoName, u64> =
+            self.photos.iter().map(|photo| (photo.name, photo.bytes)).collect();
+        self.photos = Vec::with_capacity(names.len() + saved.len());
+        for name in names {
+            let bytes = known.get(&name).copied().or_else(|| {
+                let stat = statat(folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+                let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+                regular.then_some(stat.st_size as u64)
+            });
+            self.photos.extend(bytes.map(|bytes| Photo { name, bytes }));
+        }
+        self.saved = saved.len();
+        self.photos.append(&mut saved);
+        Ok(())
+    }
+
+    fn forget(&mut self, gone: &BTreeSet<PhotoName>) {
+        let split = self.photos.len() - self.saved;
+        let forgotten = self.photos[split..].iter().filter(|p| gone.contains(&p.name)).count();
+        self.saved -= forgotten;
+        self.photos.retain(|photo| !gone.contains(&photo.name));
+    }
+}
+
+/// When a file or folder was last changed; none if that was so recently that it may change again
+/// unseen, within the same tick of the file system's clock.
+fn stamp(stat: &Stat) -> Stamp {
+    // FAT tells changes of a folder by the first only.
+    let modified: (i64, i64) = (stat.st_mtime as _, stat.st_mtime_nsec as _);
+    let changed: (i64, i64) = (stat.st_ctime as _, stat.st_ctime_nsec as _);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let age = now.as_secs() as i64 - modified.0.max(changed.0);
+    (age >= FOLDER_STAMP_TIME.as_secs() as i64).then_some([modified, changed])
+}
+
+fn read_keep(folder: &OwnedFd) -> BTreeSet<PhotoName> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut text = String::new();
+    if let Ok(file) = openat(folder, KEEP, flags, Mode::empty()) {
+        let _ = File::from(file).take(KEEP_BYTES_MAX).read_to_string(&mut text);
+    }
+    text.lines().filter_map(|line| PhotoName::parse(line.trim())).collect()
+}
+
+/// Write a small file so that at any time it is the old one or the new one.
+fn replace(folder: &OwnedFd, name: &str, temporary: &str, bytes: &[u8]) -> io::Result<()> {
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(folder, temporary, flags, Mode::from_raw_mode(0o644))?);
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    renameat(folder, temporary, folder, name)?;
+    File::from(folder.try_clone()?).sync_all()
+}

@@ -1,0 +1,268 @@
+//! The thread that makes lasting changes: photos saved, kept and deleted, and room made for them.
+//! What it answers is on the medium; a power cut the moment after takes nothing back.
+
+use std::io;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::album::{Album, Photo};
+use super::photo::{self, PhotoName, Saved};
+use super::{Answer, Change, Work, thumbnail};
+use crate::config::Config;
+use crate::error::{Error, Reason, Result};
+use crate::frame::Frame;
+use crate::http::response::{Body, Response, Status};
+use crate::limits::NAMED_PHOTOS_MAX;
+
+/// When old photos have to go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Room {
+    /// Bytes of the disk that are left to others.
+    keep_free: Option<u64>,
+    photos_max: Option<usize>,
+}
+
+/// The page that a form leads back to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Back {
+    /// The gallery at this page, counted from 1.
+    Gallery(usize),
+    /// The photo's own.
+    View(PhotoName),
+}
+
+impl Room {
+    pub fn of(config: &Config) -> Room {
+        Room { keep_free: config.keep_free, photos_max: config.max_photos }
+    }
+}
+
+pub struct Changes {
+    album: Arc<Album>,
+    room: Room,
+    /// Saved, and without a thumbnail yet.
+    fresh: Option<PhotoName>,
+}
+
+impl Work<Change> for Changes {
+    fn begin(&mut self) {
+        let path = self.album.path();
+        match photo::sweep(path) {
+            Ok(0) => {}
+            Ok(count) => log::info!("{count} photos that a crash left unfinished were removed"),
+            Err(error) => log::warn!("{}", Error::new("sweep", path.display(), error)),
+        }
+        if let Err(error) = thumbnail::sweep(path) {
+            log::debug!("{}", Error::new("sweep the thumbnails in", path.display(), error));
+        }
+    }
+
+    fn answer(&mut self, change: Change) -> Answer {
+        match change {
+            Change::Save { frame, page } => self.save(&frame, page),
+            Change::Delete { names, back } => Answer::Page(self.delete(&names, back), None),
+            Change::Keep { names, keep, back } => Answer::Page(self.keep(&names, keep, back), None),
+        }
+    }
+
+    /// The gallery is asked for soon after: it finds the thumbnail made.
+    fn tidy(&mut self) {
+        if let Some(name) = self.fresh.take()
+            && let Err(error) = thumbnail::open(self.album.path(), name, ".new-saved")
+        {
+            log::debug!("{error}");
+        }
+    }
+}
+
+impl Changes {
+    pub fn new(album: Arc<Album>, room: Room) -> Changes {
+        Changes { album, room, fresh: None }
+    }
+
+    fn save(&mut self, frame: &Frame, page: bool) -> Answer {
+        let bytes = frame.jpeg().len() as u64;
+        let saved = self.free_up(bytes).and_then(|()| photo::save(self.album.path(), frame));
+        match saved {
+            Ok(saved) => {
+                let (width, height) = saved.size;
+                log::info!("photo {}: {width}x{height}, {} bytes", saved.name, saved.bytes);
+                self.album.add(Photo { name: saved.name, bytes: saved.bytes });
+                self.fresh = Some(saved.name);
+                self.thin_out(saved.name);
+                Answer::Photo(receipt(&saved, page), Ok(()))
+            }
+            Err(error) => {
+                log::warn!("{error}");
+                let sentence = format!("The photo is not saved: {}.", lament(&error));
+                let response = Response::sentence(Status::InsufficientStorage, &sentence);
+                Answer::Photo(response, Err(sentence))
+            }
+        }
+    }
+
+    /// Before a photo of so many bytes is saved: delete the oldest until there is room for it and
+    /// for what others are promised.
+    fn free_up(&self, bytes: u64) -> Result<()> {
+        let Some(keep_free) = self.room.keep_free else { return Ok(()) };
+        let free = match self.album.free() {
+            Ok(free) => free,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // made anew
+            Err(error) => return Err(Error::new("look at", "the disk", error)),
+        };
+        let mut lack = keep_free.saturating_add(bytes).saturating_sub(free);
+        if lack == 0 {
+            return Ok(());
+        }
+        let (photos, kept) = self.album.all()?;
+        let mut going = Vec::new();
+        for photo in photos.iter().filter(|photo| !kept.contains(&photo.name)) {
+            if lack == 0 {
+                break;
+            }
+            lack = lack.saturating_sub(photo.bytes);
+            going.push(photo.name);
+        }
+        if lack > 0 {
+            let reason = "the disk has less room than --keep-free asks for, and there is no photo \
+                 left that may be deleted";
+            return Err(Error::found("make room for", "a photo", reason.to_owned()));
+        }
+        self.let_go(&going)
+    }
+
+    /// After `newest` was saved: delete the oldest until there are no more than may be.
+    fn thin_out(&self, newest: PhotoName) {
+        let Some(photos_max) = self.room.photos_max else { return };
+        if self.album.count() <= photos_max {
+            return; // it may be less by now, but not more by our doing
+        }
+        let thinned = self.album.all().and_then(|(photos, kept)| {
+            let surplus = photos.len().saturating_sub(photos_max);
+            let may_go = |name: &PhotoName| !kept.contains(name) && *name != newest;
+            let names = photos.iter().map(|photo| photo.name);
+            let going: Vec<PhotoName> = names.filter(may_go).take(surplus).collect();
+            self.let_go(&going)
+        });
+        if let Err(error) = thinned {
+            log::warn!("{error}");
+        }
+    }
+
+    fn let_go(&self, going: &[PhotoName]) -> Result<()> {
+        let removal = self.album.remove(going)?;
+        if let [first, ..] = removal.removed[..] {
+            let count = removal.removed.len();
+            log::info!("made room: {count} of the oldest photos deleted, {first} first");
+        }
+        match removal.failed.first() {
+            Some((name, reason)) => Err(Error::found("delete", name, reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn delete(&self, names: &[PhotoName], back: Option<Back>) -> Response {
+        let removal = match self.album.remove(names) {
+            Ok(removal) => removal,
+            Err(error) => {
+                log::warn!("{error}");
+                let sentence = format!("Nothing is deleted for good: {}.", lament(&error));
+                return Response::sentence(Status::InternalError, &sentence);
+            }
+        };
+        for (name, reason) in &removal.failed {
+            log::warn!("delete {name}: {reason}");
+        }
+        if !removal.removed.is_empty() {
+            log::info!("{} photos deleted", removal.removed.len());
+        }
+        let Some(back) = back else {
+            return match (removal.failed.first(), removal.removed.is_empty()) {
+                (Some((_, reason)), _) => {
+                    let sentence = format!("The photo is not deleted: {reason}.");
+                    Response::sentence(Status::InternalError, &sentence)
+                }
+                (None, true) => Response::sentence(Status::NotFound, "There is no such photo."),
+                (None, false) => Response::nothing(),
+            };
+        };
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("page", &back.page().to_string());
+        query.append_pair("deleted", &removal.removed.len().to_string());
+        for name in removal.absent.iter().take(NAMED_PHOTOS_MAX) {
+            query.append_pair("missing", &name.to_string());
+        }
+        for (name, _) in removal.failed.iter().take(NAMED_PHOTOS_MAX) {
+            query.append_pair("failed", &name.to_string());
+        }
+        Response::see_other(&format!("../gallery?{}", query.finish()))
+    }
+
+    fn keep(&self, names: &[PhotoName], keep: bool, back: Back) -> Response {
+        match (self.album.keep(names, keep), back) {
+            (Ok(_), Back::View(name)) => Response::see_other(&format!("../view/{name}")),
+            (Ok(count), Back::Gallery(page)) => {
+                let word = if keep { "kept" } else { "unkept" };
+                Response::see_other(&format!("../gallery?page={page}&{word}={count}"))
+            }
+            (Err(error), _) => {
+                log::warn!("{error}");
+                let sentence = format!("The mark is not saved: {}.", lament(&error));
+                Response::sentence(Status::InsufficientStorage, &sentence)
+            }
+        }
+    }
+}
+
+impl Back {
+    /// The gallery's page to go to when the photo itself is gone.
+    fn page(&self) -> usize {
+        match self {
+            Back::Gallery(page) => *page,
+            Back::View(_) => 1,
+        }
+    }
+}
+
+/// What a program is told of a photo.
+#[derive(Serialize)]
+struct Receipt {
+    name: String,
+    url: String,
+    width: u32,
+    height: u32,
+    bytes: u64,
+    /// ISO 8601, local time with its distance from UTC.
+    taken: String,
+}
+
+fn receipt(saved: &Saved, page: bool) -> Response {
+    if page {
+        return Response::see_other("current_picture");
+    }
+    let (width, height) = saved.size;
+    let name = saved.name.to_string();
+    let receipt = Receipt {
+        url: format!("/pic/{name}"),
+        name,
+        width,
+        height,
+        bytes: saved.bytes,
+        taken: saved.taken.to_string(),
+    };
+    // Strings and numbers always have a form in JSON.
+    let json = serde_json::to_vec(&receipt).unwrap_or_default();
+    Response::new(Status::Created, "application/json", Body::Bytes(json.into()))
+        .field("Location", format!("pic/{}", saved.name))
+}
+
+/// Why the disk refused, in words for the person at the button.
+fn lament(error: &Error) -> String {
+    match error.source().raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => "the disk is full".to_owned(),
+        Some(libc::EROFS) => "the disk is read-only".to_owned(),
+        Some(libc::EACCES | libc::EPERM) => "pistream may not write to the folder".to_owned(),
+        _ => Reason(error.source()).to_string(),
+    }
+}

@@ -1,0 +1,330 @@
+//! One photo: its name, and how it gets onto the disk whole.
+//!
+//! A `PhotoName` can only be the name of a photo of ours, and every way into the folder of photos
+//! goes through one: no path of a request can reach anything else there.
+
+use std::env;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Cursor, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use exif::experimental::Writer;
+use exif::{Field, In, Tag, Value};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, linkat, openat, renameat,
+    renameat_with, statat, unlinkat,
+};
+use rustix::io::Errno;
+use tz::{DateTime, TimeZone};
+
+use crate::error::{Error, Result};
+use crate::frame::Frame;
+use crate::jpeg::{self, ExifPlace};
+use crate::limits::TURNS_OF_A_SECOND_MAX;
+
+// ---- time and name --------------------------------------------------------------------------
+
+/// A moment as the clock on the wall shows it here.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(DateTime);
+
+impl Moment {
+    /// By the system's time zone, or TZ. Zone files are read anew each time: the zone may be
+    /// changed, and its rules too, while we run for years.
+    pub fn local(time: SystemTime) -> Option<Moment> {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).ok()?;
+        let zone = match env::var("TZ") {
+            Ok(zone) if zone.is_empty() => Ok(TimeZone::utc()),
+            Ok(zone) => TimeZone::from_posix_tz(&zone),
+            Err(_) => TimeZone::local(),
+        };
+        let at = |zone: &TimeZone| {
+            DateTime::from_timespec(seconds, since.subsec_nanos(), zone.as_ref()).ok()
+        };
+        let local = zone.ok().as_ref().and_then(at).or_else(|| at(&TimeZone::utc()))?;
+        (0..=9999).contains(&local.year()).then_some(Moment(local))
+    }
+
+    /// The time zone's distance from UTC, as `+01:00`.
+    fn offset(&self) -> String {
+        let offset = self.0.local_time_type().ut_offset();
+        let minutes = offset.abs() / 60;
+        let sign = if offset < 0 { '-' } else { '+' };
+        format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    }
+
+    /// As EXIF writes it: `2026:11:22 14:03:55`.
+    fn exif(&self) -> String {
+        let at = &self.0;
+        let (year, month, day) = (at.year(), at.month(), at.month_day());
+        let (hour, minute, second) = (at.hour(), at.minute(), at.second());
+        format!("{year:04}:{month:02}:{day:02} {hour:02}:{minute:02}:{second:02}")
+    }
+
+    fn milliseconds(&self) -> u32 {
+        self.0.nanoseconds() / 1_000_000
+    }
+}
+
+/// ISO 8601 with milliseconds and offset: `2026-11-22T14:03:55.312+01:00`.
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let date = self.exif().replacen(':', "-", 2).replace(' ', "T");
+        write!(f, "{date}.{:03}{}", self.milliseconds(), self.offset())
+    }
+}
+
+/// The name of a photo: `2026-11-22_14-03-55.jpg`, local time, and `-1`, `-2`… before the dot
+/// when there were several in a second. Ordered by time, then by turn.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PhotoName {
+    /// Year, month, day, hour, minute and second as 14 decimal digits.
+    second: u64,
+    /// 0: the second's first.
+    turn: u16,
+}
+
+impl PhotoName {
+    /// The name that `moment` gives, in its `turn`.
+    fn new(moment: &Moment, turn: u16) -> PhotoName {
+        let at = &moment.0;
+        // In 0..=9999: `Moment::local`.
+        let day =
+            at.year() as u64 * 10_000 + u64::from(at.month()) * 100 + u64::from(at.month_day());
+        let time =
+            u64::from(at.hour()) * 10_000 + u64::from(at.minute()) * 100 + u64::from(at.second());
+        PhotoName { second: day * 1_000_000 + time, turn }
+    }
+
+    /// Understand a file's name; none if it is not exactly what a photo of ours is called.
+    pub fn parse(name: &str) -> Option<PhotoName> {
+        let stem = name.strip_suffix(".jpg")?;
+        let (moment, turn) = stem.split_at_checked("2026-11-22_14-03-55".len())?;
+        let digits: String = moment.chars().filter(char::is_ascii_digit).collect();
+        let second = digits.parse().ok()?;
+        let turn = if turn.is_empty() { 0 } else { turn.strip_prefix('-')?.parse().ok()? };
+        let parsed = PhotoName { second, turn };
+        let [month, day, hour, minute, second] = parsed.fields();
+        let is_time = (1..=12).contains(&month)
+            && (1..=31).contains(&day)
+            && hour < 24
+            && minute < 60
+            && second <= 60;
+        // Whatever was odd about it does not come back.
+        (is_time && turn <= TURNS_OF_A_SECOND_MAX && parsed.to_string() == name).then_some(parsed)
+    }
+
+    /// Month, day, hour, minute, second.
+    fn fields(&self) -> [u64; 5] {
+        [100_000_000, 1_000_000, 10_000, 100, 1].map(|place| self.second / place % 100)
+    }
+
+    /// When it was taken, for people: `2026-11-22 14:03:55`.
+    pub fn taken(&self) -> String {
+        let [month, day, hour, minute, second] = self.fields();
+        let year = self.second / 10_000_000_000;
+        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    }
+}
+
+impl fmt::Display for PhotoName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stem = self.taken().replace(' ', "_").replace(':', "-");
+        match self.turn {
+            0 => write!(f, "{stem}.jpg"),
+            turn => write!(f, "{stem}-{turn}.jpg"),
+        }
+    }
+}
+
+impl fmt::Debug for PhotoName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+// ---- saving ---------------------------------------------------------------------------------
+
+/// A photo that is on the disk.
+#[derive(Debug)]
+pub struct Saved {
+    pub name: PhotoName,
+    pub taken: Moment,
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+    pub bytes: u64,
+}
+
+/// Names of files that are being written begin with this; nobody is shown them.
+const TEMPORARY: &str = ".new-";
+
+/// Save `frame` into the folder at `path`, which is made if it has gone. When this returns, the
+/// photo is there to stay: its bytes and its name have been written through to the medium. On
+/// `Err` nothing of it is left, unless the disk failed after all was written.
+pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
+    let failed = |doing| move |source: io::Error| Error::new(doing, "a photo", source);
+    fs::create_dir_all(path).map_err(|source| Error::new("make", path.display(), source))?;
+    let folder = open_folder(path).map_err(|source| Error::new("open", path.display(), source))?;
+    let taken = Moment::local(frame.captured)
+        .ok_or_else(|| Error::found("name", "a photo", "the clock shows no usable time".into()))?;
+    let place = jpeg::exif_place(frame.jpeg())
+        .ok_or_else(|| Error::found("save", "a photo", "the frame's head is damaged".into()))?;
+    let mut temporary = Temporary::new(&folder).map_err(failed("begin"))?;
+    let bytes = write(&mut temporary.file, frame.jpeg(), &place, &taken)
+        .and_then(|bytes| temporary.file.sync_all().map(|()| bytes))
+        .map_err(failed("write"))?;
+    let name = temporary.publish(&taken).map_err(failed("name"))?;
+    drop(temporary);
+    File::from(folder).sync_all().map_err(failed("write through"))?;
+    Ok(Saved { name, taken, size: place.size, bytes })
+}
+
+pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(CWD, path, flags, Mode::empty())?)
+}
+
+/// A file under a hidden name; it goes unless it is published.
+struct Temporary<'f> {
+    folder: &'f OwnedFd,
+    name: String,
+    file: File,
+    published: bool,
+}
+
+impl<'f> Temporary<'f> {
+    fn new(folder: &'f OwnedFd) -> io::Result<Temporary<'f>> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        for turn in 0..=TURNS_OF_A_SECOND_MAX {
+            let name = format!("{TEMPORARY}{}-{turn}", std::process::id());
+            match openat(folder, &name, flags, mode) {
+                Ok(file) => {
+                    let file = File::from(file);
+                    // So that another program's sweep leaves it alone. Not all disks have locks.
+                    let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+                    return Ok(Temporary { folder, name, file, published: false });
+                }
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(Errno::EXIST.into())
+    }
+
+    /// Give it the first free name of its second.
+    fn publish(&mut self, taken: &Moment) -> io::Result<PhotoName> {
+        for turn in 0..=TURNS_OF_A_SECOND_MAX {
+            let name = PhotoName::new(taken, turn);
+            match rename_new(self.folder, &self.name, &name.to_string()) {
+                Ok(()) => {
+                    self.published = true;
+                    return Ok(name);
+                }
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(Errno::EXIST.into())
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = unlinkat(self.folder, &self.name, AtFlags::empty());
+        }
+    }
+}
+
+/// Rename and never overwrite.
+fn rename_new(folder: &OwnedFd, old: &str, new: &str) -> rustix::io::Result<()> {
+    match renameat_with(folder, old, folder, new, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => {} // a file system that cannot promise it
+        result => return result,
+    }
+    match linkat(folder, old, folder, new, AtFlags::empty()) {
+        Ok(()) => return unlinkat(folder, old, AtFlags::empty()),
+        Err(Errno::EXIST) => return Err(Errno::EXIST),
+        Err(_) => {} // nor has it links
+    }
+    match statat(folder, new, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => renameat(folder, old, folder, new),
+        Ok(_) => Err(Errno::EXIST),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Remove what a crash has left in the middle of being written; how many files.
+pub fn sweep(path: &Path) -> io::Result<usize> {
+    let folder = open_folder(path)?;
+    let mut swept = 0;
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !name.to_bytes().starts_with(TEMPORARY.as_bytes()) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = openat(&folder, name, flags, Mode::empty()) else { continue };
+        // A lock that is held: another program is just writing it.
+        if flock(&file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK) {
+            swept += usize::from(unlinkat(&folder, name, AtFlags::empty()).is_ok());
+        }
+    }
+    Ok(swept)
+}
+
+// ---- EXIF -----------------------------------------------------------------------------------
+
+/// Write the frame's own bytes with date and orientation in between; how many in all.
+fn write(file: &mut File, jpeg: &[u8], place: &ExifPlace, taken: &Moment) -> io::Result<u64> {
+    let old = place.old.clone().unwrap_or(place.insert..place.insert);
+    let theirs = jpeg[old.clone()].get(4 + jpeg::EXIF.len()..);
+    let exif = exif(theirs, place.size, taken).and_then(|tiff| jpeg::exif_segment(&tiff));
+    // What cannot be said is left out: the picture is what counts.
+    let exif = exif.unwrap_or_default();
+    let (head, tail) = (&jpeg[..place.insert], &jpeg[old.end..]);
+    for piece in [head, &exif, &jpeg[place.insert..old.start], tail] {
+        file.write_all(piece)?;
+    }
+    Ok((jpeg.len() - old.len() + exif.len()) as u64)
+}
+
+/// The TIFF structure of a photo's EXIF data (EXIF 2.32): what the camera said, if anything,
+/// with our date in place of the camera's.
+fn exif(theirs: Option<&[u8]>, size: (u32, u32), taken: &Moment) -> Option<Vec<u8>> {
+    let field = |tag, value| Field { tag, ifd_num: In::PRIMARY, value };
+    let text = |text: String| Value::Ascii(vec![text.into_bytes()]);
+    let ours = [
+        field(Tag::Software, text(format!("pistream {}", env!("CARGO_PKG_VERSION")))),
+        field(Tag::DateTime, text(taken.exif())),
+        field(Tag::ExifVersion, Value::Undefined(b"0232".to_vec(), 0)),
+        field(Tag::DateTimeOriginal, text(taken.exif())),
+        field(Tag::DateTimeDigitized, text(taken.exif())),
+        field(Tag::OffsetTime, text(taken.offset())),
+        field(Tag::OffsetTimeOriginal, text(taken.offset())),
+        field(Tag::SubSecTimeOriginal, text(format!("{:03}", taken.milliseconds()))),
+        field(Tag::PixelXDimension, Value::Long(vec![size.0])),
+        field(Tag::PixelYDimension, Value::Long(vec![size.1])),
+    ];
+    let upright = field(Tag::Orientation, Value::Short(vec![1]));
+    let theirs = theirs.and_then(|tiff| exif::Reader::new().read_raw(tiff.to_vec()).ok());
+    let theirs: Vec<&Field> = theirs
+        .iter()
+        .flat_map(exif::Exif::fields)
+        .filter(|field| field.ifd_num == In::PRIMARY && ours.iter().all(|f| f.tag != field.tag))
+        .collect();
+    let turned = theirs.iter().any(|field| field.tag == Tag::Orientation);
+    let mut writer = Writer::new();
+    for field in ours.iter().chain(theirs).chain((!turned).then_some(&upright)) {
+        writer.push_field(field);
+    }
+    let mut tiff = Cursor::new(Vec::new());
+    writer.write(&mut tiff, false).ok()?;
+    Some(tiff.into_inner())
+}

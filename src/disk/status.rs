@@ -1,0 +1,195 @@
+//! How the house stands, for programs (JSON) and for people (a page).
+//!
+//! The loop brings what it knows (`Facts`); what the disk knows is added here, and the time, since
+//! the time zone is a file.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::album::Album;
+use super::gallery::{self, size, span};
+use super::photo::Moment;
+use crate::error::{Error, Result};
+use crate::frame::CameraState;
+use crate::http::phrases::Lang;
+
+/// What the loop knows of the house.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub camera: CameraState,
+    /// Frames a second that come now; none if there are none.
+    pub fps_real: Option<f64>,
+    /// The newest frame's number.
+    pub frames: u64,
+    pub drops: Drops,
+    /// Who watches.
+    pub viewers: usize,
+    /// Seconds since the start.
+    pub uptime: u64,
+    pub interval: Option<Interval>,
+}
+
+/// Frames of the device that were not shown, by reason.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Drops {
+    pub damaged: u64,
+    pub empty: u64,
+    pub broken: u64,
+    pub skipped: u64,
+}
+
+/// Interval photos that are being taken.
+#[derive(Clone, Debug)]
+pub struct Interval {
+    /// Seconds.
+    pub every: f64,
+    pub until: Option<SystemTime>,
+    pub saved: u64,
+    pub skipped: u64,
+    pub trouble: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Status<'f> {
+    version: &'static str,
+    /// ISO 8601, with the distance from UTC.
+    time: String,
+    /// Seconds.
+    uptime: u64,
+    camera: Camera<'f>,
+    viewers: usize,
+    photos: Photos,
+    interval: Option<IntervalStatus<'f>>,
+    disk: Disk,
+}
+
+#[derive(Serialize)]
+struct Camera<'f> {
+    #[serde(flatten)]
+    state: &'f CameraState,
+    fps_real: Option<f64>,
+    frames: u64,
+    drops: Drops,
+}
+
+#[derive(Serialize)]
+struct Photos {
+    count: usize,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Disk {
+    /// Bytes; none if the folder of photos cannot be asked.
+    free: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct IntervalStatus<'f> {
+    /// Seconds.
+    every: f64,
+    until: Option<String>,
+    saved: u64,
+    skipped: u64,
+    trouble: Option<&'f str>,
+}
+
+pub fn json(facts: &Facts, album: &Album) -> Result<Vec<u8>> {
+    let photos = album.excerpt(0, 0)?;
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        time: local(SystemTime::now()),
+        uptime: facts.uptime,
+        camera: Camera {
+            state: &facts.camera,
+            fps_real: facts.fps_real.map(|fps| (fps * 10.0).round() / 10.0),
+            frames: facts.frames,
+            drops: facts.drops,
+        },
+        viewers: facts.viewers,
+        photos: Photos { count: photos.total, bytes: photos.bytes },
+        interval: facts.interval.as_ref().map(IntervalStatus::of),
+        disk: Disk { free: album.free().ok() },
+    };
+    serde_json::to_vec(&status).map_err(|e| Error::found("write", "the status", e.to_string()))
+}
+
+impl<'f> IntervalStatus<'f> {
+    fn of(interval: &'f Interval) -> IntervalStatus<'f> {
+        IntervalStatus {
+            every: interval.every,
+            until: interval.until.map(local),
+            saved: interval.saved,
+            skipped: interval.skipped,
+            trouble: interval.trouble.as_deref(),
+        }
+    }
+}
+
+/// How the interval photos stand: `null` if there are none.
+pub fn interval_json(interval: Option<&Interval>) -> Result<Vec<u8>> {
+    serde_json::to_vec(&interval.map(IntervalStatus::of))
+        .map_err(|e| Error::found("write", "the interval", e.to_string()))
+}
+
+/// What a person sees of the status.
+pub fn page(facts: &Facts, album: &Album, lang: Lang) -> Result<String> {
+    let photos = album.excerpt(0, 0)?;
+    let camera = &facts.camera;
+    let working = match (&camera.reason, camera.test, facts.viewers) {
+        (Some(reason), ..) => lang.fill("No signal: {}", &[reason]),
+        (None, true, _) => lang.say("The test picture: no camera is in use.").to_owned(),
+        (None, false, _) if facts.fps_real.is_some() => lang.say("Working").to_owned(),
+        (None, false, _) => lang.say("Off, because nobody watches.").to_owned(),
+    };
+    let Drops { damaged, empty, broken, .. } = facts.drops;
+    let mut rows = vec![("Camera", working)];
+    rows.extend(camera.device.clone().map(|device| ("Device", device)));
+    rows.extend(camera.format.clone().map(|format| ("Format", format)));
+    if camera.width > 0 {
+        rows.push(("Picture size", format!("{} × {}", camera.width, camera.height)));
+    }
+    rows.extend(facts.fps_real.map(|fps| ("Frames a second", format!("{fps:.1}"))));
+    rows.push(("Frames", facts.frames.to_string()));
+    rows.push(("Frames dropped", (damaged + empty + broken).to_string()));
+    rows.push(("Viewers", facts.viewers.to_string()));
+    rows.push(("Photos", photos.total.to_string()));
+    rows.push(("Space used", size(photos.bytes)));
+    rows.extend(album.free().ok().map(|free| ("Space free", size(free))));
+    rows.push(("Running for", span(whole(facts.uptime), lang)));
+    rows.push(("Time", for_people(SystemTime::now())));
+    rows.push(("Version", env!("CARGO_PKG_VERSION").to_owned()));
+    gallery::status(&gallery::Status { rows }, lang).map_err(failed)
+}
+
+/// What a person sees of the interval photos, with the buttons that start and stop them.
+pub fn interval_page(interval: Option<&Interval>, lang: Lang) -> Result<String> {
+    let running = interval.map(|interval| gallery::Running {
+        every_seconds: interval.every.round() as u64,
+        until: interval.until.map(for_people),
+        saved: interval.saved,
+        skipped: interval.skipped,
+        trouble: interval.trouble.clone(),
+    });
+    gallery::interval(&gallery::Interval { running }, lang).map_err(failed)
+}
+
+fn failed(error: askama::Error) -> Error {
+    Error::found("render", "a page", error.to_string())
+}
+
+/// Seconds, rounded so that they make whole minutes, hours or days when there are many.
+fn whole(seconds: u64) -> u64 {
+    let unit = [24 * 3600, 3600, 60].into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);
+    seconds - seconds % unit
+}
+
+fn for_people(time: SystemTime) -> String {
+    let moment = local(time);
+    moment.get(..19).unwrap_or(&moment).replace('T', " ")
+}
+
+fn local(time: SystemTime) -> String {
+    Moment::local(time).map(|moment| moment.to_string()).unwrap_or_default()
+}
