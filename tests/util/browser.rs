@@ -1,18 +1,33 @@
 //! A browser as a test's hand and eye: Debian's Chromium without a window, through chromedriver,
-//! by the WebDriver protocol (W3C) and Chromium's own commands (CDP), JSON over HTTP/1.1.
+//! by the WebDriver protocol (W3C) and Chromium's own commands (CDP).
 //!
-//! The client is our own: each of the driver crates brings an asynchronous runtime and some hundred
-//! packages, and what a test needs is a dozen requests over one blocking socket each.
+//! fantoccini speaks the protocol. Its asynchronous runtime runs only within a call and on the
+//! caller's thread: a test asks one thing after the other and waits for each.
 //! Own processes only: the browser ends with its session, and both are killed by their number.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+// Each test binary compiles this module for itself and uses a part of it.
+#![allow(dead_code)]
+
+use std::fmt::Display;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
+use fantoccini::elements::Element;
+use fantoccini::error::CmdError;
+use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand, WindowHandle};
+use fantoccini::{Client, ClientBuilder, Locator};
+use http::Method;
+use hyper_util::client::legacy::connect::HttpConnector;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+use url::{ParseError, Url};
 
 use crate::util::{Folder, PATIENCE, decode, until};
 
@@ -39,13 +54,13 @@ const ARGS: [&str; 13] = [
 
 /// One browser with an empty profile, and one page in it.
 pub struct Browser {
-    driver: Child,
-    addr: SocketAddr,
-    /// `/session/…`, before each command's path; empty until the session stands.
-    session: String,
+    client: Client,
+    runtime: Runtime,
     /// The browser's process, ended with the session or else by this number.
     pid: Option<Pid>,
-    profile: Folder,
+    // Dropped in this order: nothing writes into the profile any more when it is removed.
+    _driver: Driver,
+    _profile: Folder,
 }
 
 /// What a page is shown on.
@@ -88,7 +103,69 @@ impl Pixels {
     }
 }
 
+/// chromedriver, killed when dropped.
+struct Driver {
+    child: Child,
+    /// Of the loopback interface.
+    port: u16,
+}
+
+impl Driver {
+    #[track_caller]
+    fn start() -> Driver {
+        let mut child = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start chromedriver (Debian: chromium-driver; scripts/test installs it)");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut driver = Driver { child, port: 0 };
+        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            let (_, rest) = line.split_once("started successfully on port ")?;
+            rest.trim_end_matches('.').parse().ok()
+        });
+        std::thread::spawn(move || lines.for_each(drop)); // a full pipe would block the driver
+        driver.port = port.expect("chromedriver names its port");
+        driver
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command to the driver for which fantoccini has no function, or none that serves here.
+#[derive(Debug)]
+struct Own {
+    method: Method,
+    /// Behind the session's address.
+    path: &'static str,
+    body: Option<Value>,
+}
+
+impl Own {
+    fn post(path: &'static str, body: Value) -> Own {
+        Own { method: Method::POST, path, body: Some(body) }
+    }
+}
+
+impl WebDriverCompatibleCommand for Own {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!("session/{}{}", session.unwrap_or_default(), self.path))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (self.method.clone(), self.body.as_ref().map(Value::to_string))
+    }
+}
+
 impl Browser {
+    #[track_caller]
     pub fn start() -> Browser {
         Browser::start_with(json!({}))
     }
@@ -96,62 +173,83 @@ impl Browser {
     /// Starts one with settings of its profile (Chromium's "prefs").
     #[track_caller]
     pub fn start_with(prefs: Value) -> Browser {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start chromedriver (Debian: chromium-driver; scripts/test installs it)");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            let (_, rest) = line.split_once("started successfully on port ")?;
-            rest.trim_end_matches('.').parse().ok()
-        });
-        std::thread::spawn(move || lines.for_each(drop)); // a full pipe would block the driver
-        let port = port.expect("chromedriver names its port");
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (session, pid, profile) = (String::new(), None, Folder::new());
-        let mut browser = Browser { driver, addr, session, pid, profile };
+        let profile = Folder::new();
+        let driver = Driver::start();
         let mut args: Vec<String> = ARGS.map(str::to_owned).to_vec();
-        args.push(format!("--user-data-dir={}", browser.profile.arg()));
-        let reply = browser.post(
-            "/session",
-            json!({"capabilities": {"alwaysMatch": {
-                "browserName": "chrome",
-                "pageLoadStrategy": "eager",
-                "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
-                "goog:chromeOptions": {"args": args, "prefs": prefs},
-            }}}),
-        );
-        browser.session = format!("/session/{}", reply["sessionId"].as_str().expect("a session"));
-        let pid = reply["capabilities"]["goog:processID"].as_i64();
-        browser.pid = pid.and_then(|pid| Pid::from_raw(pid as i32));
+        args.push(format!("--user-data-dir={}", profile.arg()));
+        let wanted = Capabilities::from_iter([
+            ("browserName".to_owned(), json!("chrome")),
+            ("pageLoadStrategy".to_owned(), json!("eager")),
+            ("goog:loggingPrefs".to_owned(), json!({"browser": "ALL", "performance": "ALL"})),
+            ("goog:chromeOptions".to_owned(), json!({"args": args, "prefs": prefs})),
+        ]);
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let mut session = ClientBuilder::new(HttpConnector::new());
+        session.capabilities(wanted);
+        let address = format!("http://127.0.0.1:{}", driver.port);
+        let client = match attempt(&runtime, session.connect(&address)) {
+            Ok(client) => client,
+            Err(error) => panic!("start a browser: {error}"),
+        };
+        let pid = client.capabilities().and_then(|found| found.get("goog:processID")?.as_i64());
+        let pid = pid.and_then(|pid| Pid::from_raw(pid as i32));
+        let browser = Browser { client, runtime, pid, _driver: driver, _profile: profile };
         browser.open("about:blank");
         browser
     }
 
     /// Shows the pages on such a screen from now on.
+    #[track_caller]
     pub fn set_screen(&self, screen: Screen) {
         let Screen { width, height, phone, dark } = screen;
         let mut size = json!({"width": width, "height": height, "deviceScaleFactor": 1});
         size["mobile"] = json!(phone);
         self.cdp("Emulation.setDeviceMetricsOverride", size);
+        self.cdp("Emulation.setTouchEmulationEnabled", json!({"enabled": phone}));
         let theme = if dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": theme}]);
         self.cdp("Emulation.setEmulatedMedia", json!({"features": features}));
     }
 
+    /// Asks for pages in these languages from now on (`de-CH,de,en`: the best first), by each
+    /// request's `Accept-Language`, to which the browser adds the weights, and before scripts.
+    #[track_caller]
+    pub fn set_languages(&self, languages: &str) {
+        let agent = self.eval("return navigator.userAgent"); // cannot be left as it is unsaid
+        let params = json!({"userAgent": agent, "acceptLanguage": languages});
+        self.cdp("Emulation.setUserAgentOverride", params);
+    }
+
+    /// Lets the pages that are opened from now on run their scripts, or not; `eval` works anyway.
+    #[track_caller]
+    pub fn set_scripts(&self, run: bool) {
+        self.cdp("Emulation.setScriptExecutionDisabled", json!({"value": !run}));
+    }
+
     /// Opens a page and waits until its document is read (not its pictures: a stream has no end).
     #[track_caller]
     pub fn open(&self, url: &str) {
-        self.post("/url", json!({"url": url}));
+        self.finish(url, self.client.goto(url));
     }
 
     /// Runs a function's body in the page; what it returns.
     #[track_caller]
     pub fn eval(&self, body: &str) -> Value {
-        self.post("/execute/sync", json!({"script": body, "args": []}))
+        self.finish(body, self.client.execute(body, Vec::new()))
+    }
+
+    /// Runs a file's source in the page as a script of its own, whatever the page's policy says:
+    /// what it declares stays there for `eval`.
+    #[track_caller]
+    pub fn run_file(&self, path: impl AsRef<Path>) {
+        let path = path.as_ref();
+        let source = match std::fs::read_to_string(path) {
+            Ok(source) => source,
+            Err(error) => panic!("read {}: {error}", path.display()),
+        };
+        let outcome = self.cdp("Runtime.evaluate", json!({"expression": source}));
+        let fault = &outcome["exceptionDetails"];
+        assert!(fault.is_null(), "{}: {fault:#}", path.display());
     }
 
     /// Waits until an expression is true in the page.
@@ -167,47 +265,78 @@ impl Browser {
     /// Presses and releases one key.
     #[track_caller]
     pub fn press(&self, key: char) {
-        let key = key.to_string();
-        let strokes = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
-        let actions = json!([{"type": "key", "id": "keyboard", "actions": strokes}]);
-        self.post("/actions", json!({"actions": actions}));
+        self.type_keys(key.encode_utf8(&mut [0; 4]));
+    }
+
+    /// Presses and releases one key after the other, wherever the focus is.
+    #[track_caller]
+    pub fn type_keys(&self, keys: &str) {
+        let strokes = keys.chars().fold(KeyActions::new("keyboard".to_owned()), |strokes, key| {
+            strokes.then(KeyAction::Down { value: key }).then(KeyAction::Up { value: key })
+        });
+        self.finish(keys, self.client.perform_actions(strokes));
     }
 
     /// Clicks the element that a CSS selector names, in its middle, as a person would.
     #[track_caller]
     pub fn click(&self, selector: &str) {
-        let using = json!({"using": "css selector", "value": selector});
-        let element = self.post("/element", using);
-        let id = element.as_object().and_then(|object| object.values().next()?.as_str());
-        self.post(&format!("/element/{}/click", id.expect("an element")), json!({}));
+        self.finish(selector, async { self.element(selector).await?.click().await });
+    }
+
+    /// The text of the element that a CSS selector names, as far as one sees it.
+    #[track_caller]
+    pub fn text(&self, selector: &str) -> String {
+        self.finish(selector, async { self.element(selector).await?.text().await })
+    }
+
+    /// Swipes with a finger from one point of the screen to another: x, y.
+    #[track_caller]
+    pub fn swipe(&self, from: [f64; 2], to: [f64; 2]) {
+        const STEPS: u32 = 10;
+        let touch = |kind: &str, points: Value| {
+            self.cdp("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": points}));
+        };
+        touch("touchStart", json!([{"x": from[0], "y": from[1]}]));
+        for step in 1..=STEPS {
+            let way = f64::from(step) / f64::from(STEPS);
+            let [x, y] = [0, 1].map(|axis| from[axis] + (to[axis] - from[axis]) * way);
+            touch("touchMove", json!([{"x": x, "y": y}]));
+        }
+        touch("touchEnd", json!([]));
     }
 
     /// Puts a new tab before the page, so that the page is hidden; gives the page's handle.
     #[track_caller]
-    pub fn cover(&self) -> Value {
-        let page = self.request("GET", "/window", None);
-        let tab = self.post("/window/new", json!({"type": "tab"}));
-        self.post("/window", json!({"handle": tab["handle"]}));
-        page
+    pub fn cover(&self) -> WindowHandle {
+        self.finish("a new tab", async {
+            let page = self.client.window().await?;
+            let tab = self.client.new_window(true).await?;
+            self.client.switch_to_window(tab.handle).await?;
+            Ok(page)
+        })
     }
 
     /// Closes the tab that covers a page, so that the page is seen again.
     #[track_caller]
-    pub fn uncover(&self, page: &Value) {
-        self.request("DELETE", "/window", None);
-        self.post("/window", json!({"handle": page}));
+    pub fn uncover(&self, page: &WindowHandle) {
+        self.finish("the covered page", async {
+            self.client.close_window().await?;
+            self.client.switch_to_window(page.clone()).await
+        });
     }
 
     /// A command of Chromium's own protocol.
     #[track_caller]
     pub fn cdp(&self, command: &str, params: Value) -> Value {
-        self.post("/goog/cdp/execute", json!({"cmd": command, "params": params}))
+        let own = Own::post("/goog/cdp/execute", json!({"cmd": command, "params": params}));
+        self.finish(command, self.client.issue_cmd(own))
     }
 
     /// What the console (`browser`) or the network (`performance`) logged since last asked.
     #[track_caller]
     pub fn log(&self, kind: &str) -> Vec<Value> {
-        let entries = self.post("/se/log", json!({"type": kind}));
+        let own = Own::post("/se/log", json!({"type": kind}));
+        let entries = self.finish(kind, self.client.issue_cmd(own));
         entries.as_array().expect("a list").clone()
     }
 
@@ -229,7 +358,8 @@ impl Browser {
         let clip = json!({"x": x, "y": y, "width": width, "height": height, "scale": 1});
         let params = json!({"format": "jpeg", "quality": 95, "clip": clip});
         let picture = self.cdp("Page.captureScreenshot", params);
-        let (width, height, rgb) = decode(&base64(picture["data"].as_str().expect("a picture")));
+        let bytes = BASE64_STANDARD.decode(picture["data"].as_str().expect("a picture"));
+        let (width, height, rgb) = decode(&bytes.expect("base64"));
         Pixels { width, height, rgb }
     }
 
@@ -238,97 +368,47 @@ impl Browser {
     pub fn save(&self, name: &str) {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots");
         std::fs::create_dir_all(&folder).expect("make the folder of screenshots");
-        let picture = self.request("GET", "/screenshot", None);
-        let bytes = base64(picture.as_str().expect("a picture"));
+        let bytes = self.finish("a screenshot", self.client.screenshot());
         std::fs::write(folder.join(name).with_extension("png"), bytes).expect("write a screenshot");
     }
 
-    #[track_caller]
-    fn post(&self, path: &str, body: Value) -> Value {
-        self.request("POST", path, Some(body))
+    async fn element(&self, selector: &str) -> Result<Element, CmdError> {
+        self.client.find(Locator::Css(selector)).await
     }
 
-    /// One command to the driver; what it answers. An error of the driver ends the test.
+    /// Waits for what a command brings. An error of the driver ends the test.
     #[track_caller]
-    fn request(&self, method: &str, path: &str, body: Option<Value>) -> Value {
-        let path = format!("{}{path}", self.session);
-        let reply = exchange(self.addr, method, &path, body);
-        let reply = reply.unwrap_or_else(|error| panic!("chromedriver, {method} {path}: {error}"));
-        let value = reply["value"].clone();
-        if let Some(error) = value["error"].as_str() {
-            panic!("{method} {path}: {error}: {}", value["message"].as_str().unwrap_or(""));
+    fn finish<T>(&self, what: &str, command: impl Future<Output = Result<T, CmdError>>) -> T {
+        match attempt(&self.runtime, command) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{what}: {error}"),
         }
-        value
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if !self.session.is_empty() {
-            if std::thread::panicking() {
-                let path = format!("{}/se/log", self.session);
-                let console = exchange(self.addr, "POST", &path, Some(json!({"type": "browser"})));
-                eprintln!("--- the console ---\n{:#}", console.unwrap_or_default()["value"]);
-            }
-            let ended = exchange(self.addr, "DELETE", &self.session, None);
-            if let (Err(_), Some(pid)) = (ended, self.pid) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
+        if std::thread::panicking() {
+            let own = Own::post("/se/log", json!({"type": "browser"}));
+            let console = attempt(&self.runtime, self.client.issue_cmd(own));
+            eprintln!("--- the console ---\n{:#}", console.unwrap_or_default());
         }
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
+        // Not `Client::close`, which does not say whether the driver obeyed.
+        let end = Own { method: Method::DELETE, path: "", body: None };
+        let ended = attempt(&self.runtime, self.client.issue_cmd(end));
+        if let (Err(_), Some(pid)) = (ended, self.pid) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 
-/// One request on a connection of its own.
-fn exchange(addr: SocketAddr, method: &str, path: &str, body: Option<Value>) -> io::Result<Value> {
-    let body = body.map(|body| body.to_string()).unwrap_or_default();
-    let mut socket = TcpStream::connect(addr)?;
-    socket.set_read_timeout(Some(REPLY_TIME_MAX))?;
-    write!(
-        socket,
-        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut reply = BufReader::new(socket);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        reply.read_line(&mut line)?;
-        let line = line.trim_end().to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().map_err(io::Error::other)?;
-        }
+/// Lets the runtime run until a command has its answer, or the time for it is over.
+fn attempt<T, E: Display>(
+    runtime: &Runtime,
+    command: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match runtime.block_on(async { timeout(REPLY_TIME_MAX, command).await }) {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer in {REPLY_TIME_MAX:?}")),
     }
-    let mut text = vec![0; length];
-    reply.read_exact(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
-}
-
-/// RFC 4648 §4, as the driver sends its pictures.
-fn base64(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let mut bits = 0u32;
-    let mut count = 0;
-    for letter in text.bytes().filter(|letter| *letter != b'=') {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => panic!("{letter:?} in base64"),
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    bytes
 }
