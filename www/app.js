@@ -185,8 +185,8 @@ function pose() {
 function tick() {
   $('time').hidden = !clocked || isNaN(ahead);
   if ($('time').hidden) return;
-  const text = new Date(Date.now() + ahead).toISOString().slice(0, 19).replace('T', ' ');
-  if ($('time').textContent !== text) $('time').textContent = text;
+  const iso = new Date(Date.now() + ahead).toISOString();
+  $('time').textContent = iso.slice(0, 19).replace('T', ' ');
 }
 setInterval(tick, 200);
 
@@ -241,8 +241,7 @@ $('photo').form.onsubmit = async e => {
     const reply = await fetch(e.target.action, { method: 'POST', headers, signal: limit(20000) });
     if (reply.ok) {
       saved((await reply.json()).name);
-      root.classList.add('flash');
-      setTimeout(() => root.classList.remove('flash'), 300);
+      picture.animate({ opacity: [.1, 1] }, 300);
     } else {
       toast((await reply.text()).trim());
     }

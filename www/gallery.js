@@ -37,7 +37,7 @@ if (grid) {
   grid.onmousedown = e => { shift = e.shiftKey; if (shift) e.preventDefault(); };
   grid.onchange = e => {
     const at = boxes.indexOf(e.target), [from, to] = [Math.min(at, last), Math.max(at, last)];
-    if (shift) for (const box of boxes.slice(from, to)) box.checked = e.target.checked;
+    if (shift) for (const box of boxes.slice(from, to + 1)) box.checked = e.target.checked;
     [last, shift] = [at, false];
     update();
   };

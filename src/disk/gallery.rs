@@ -129,7 +129,7 @@ impl Outcome {
         if said.is_empty() {
             said.push(lang.say("No photo was selected.").to_owned());
         }
-        said.join(" ")
+        lang.join(&said)
     }
 }
 
@@ -224,7 +224,10 @@ impl GalleryPage<'_> {
         let phrase = if *total == 1 { "{} used by {} photo." } else { "{} used by {} photos." };
         let used = self.lang.fill(phrase, &[&size(*used), &self.total()]);
         match free {
-            Some(free) => format!("{used} {}", self.lang.fill("{} free.", &[&size(*free)])),
+            Some(free) => {
+                let free = self.lang.fill("{} free.", &[&size(*free)]);
+                self.lang.join(&[used, free])
+            }
             None => used,
         }
     }
@@ -400,7 +403,7 @@ impl Running {
         let saved = lang.count(self.saved, "{} photo saved.", "{} photos saved.");
         match self.skipped {
             0 => saved,
-            n => format!("{saved} {}", lang.fill("{} skipped.", &[&n.to_string()])),
+            n => lang.join(&[saved, lang.fill("{} skipped.", &[&n.to_string()])]),
         }
     }
 }
@@ -429,7 +432,7 @@ const UNTIL: &[(u64, &str)] = &[(3_600, "1h"), (28_800, "8h"), (86_400, "24h"), 
 <p><b>{{ running.sentence(lang) }}</b></p>
 <p>{{ running.saved(lang) }}</p>
 {% if let Some(trouble) = running.trouble -%}
-<p class="trouble">{{ lang.fill("The last one failed: {}", [trouble.as_str()]) }}</p>
+<p class="trouble">{{ lang.fill("The last one failed: {}", [lang.sentence(trouble).as_ref()]) }}</p>
 {% endif -%}
 </div>
 <form method="post" action="interval">
@@ -707,7 +710,7 @@ mod tests {
             ],
         );
         let page = interval(&running(Some("18:00")), Lang::Chinese).unwrap();
-        expect(&page, &["每 5 分钟拍一张，直到 18:00。", "已保存 12 张照片。 跳过 1 张。"]);
+        expect(&page, &["每 5 分钟拍一张，直到 18:00。", "已保存 12 张照片。跳过 1 张。"]);
     }
 
     #[test]

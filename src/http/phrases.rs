@@ -57,6 +57,11 @@ impl Lang {
         self.fill(if n == 1 { one } else { several }, &[&n.to_string()])
     }
 
+    /// Sentences one behind the other.
+    pub fn join(self, sentences: &[String]) -> String {
+        sentences.join(if self == Lang::Chinese { "" } else { " " })
+    }
+
     /// A sentence that is made already, such as an error's. One that is not known stays as it is.
     pub fn sentence(self, english: &str) -> Cow<'_, str> {
         if let Some(said) = self.find(english) {
