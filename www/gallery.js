@@ -51,6 +51,8 @@ if (grid) {
     find(e.target.localName, next).focus();
   };
   find('#choice').hidden = false;
+  // What was said once is not said again when the page is loaded again.
+  if (find('.said')) history.replaceState(null, '', 'gallery?page=' + form.elements.page.value);
   onpageshow = update; // also when the browser comes back to the page
   update();
 }
