@@ -115,14 +115,14 @@ impl Archive {
 
     /// Write the whole archive, with nothing in its photos.
     fn write_all(&self, out: &mut Behind) -> io::Result<()> {
-        static NOTHING: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
+        let nothing = vec![0; CHUNK_BYTES];
         let mut archive = ZipArchiveWriter::new(out);
         for entry in &self.entries {
             let fill = |writer: &mut dyn Write| {
                 let mut left = entry.bytes;
                 while left > 0 {
                     let some = left.min(CHUNK_BYTES as u64);
-                    writer.write_all(&NOTHING[..some as usize])?;
+                    writer.write_all(&nothing[..some as usize])?;
                     left -= some;
                 }
                 Ok(())
