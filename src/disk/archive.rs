@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rawzip::time::UtcDateTime;
 use rawzip::{CompressionMethod, DataDescriptorOutput, ZipArchiveWriter};
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 
 use super::photo::{PhotoName, open_folder};
 use crate::error::{Error, Result};
@@ -41,15 +41,23 @@ struct Entry {
 impl Archive {
     /// An archive of those of `names` that are there.
     pub fn new(pic: &Path, names: &[PhotoName]) -> Result<Archive> {
+        let failed = |source| Error::new("open", pic.display(), source);
+        let folder = open_folder(pic).map_err(failed)?;
         let mut entries = Vec::with_capacity(names.len());
         for name in names {
-            match open(pic, *name) {
-                Ok((_, bytes, modified)) if bytes <= PHOTO_BYTES_MAX => {
+            let Ok(stat) = statat(&folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW) else {
+                continue; // gone meanwhile
+            };
+            let bytes = stat.st_size as u64;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                continue;
+            }
+            match bytes <= PHOTO_BYTES_MAX {
+                true => {
+                    let modified = stat.st_mtime as _;
                     entries.push(Entry { name: *name, bytes, modified, crc: 0 });
                 }
-                Ok(_) => log::warn!("{name}: too large for an archive, left out"),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::new("open", name, error)),
+                false => log::warn!("{name}: too large for an archive, left out"),
             }
         }
         let pic = pic.to_owned();
@@ -89,7 +97,10 @@ impl Archive {
     fn photo(&mut self, at: usize) -> Result<Vec<u8>> {
         let entry = &mut self.entries[at];
         let failed = |source| Error::new("read", entry.name, source);
-        let (file, ..) = open(&self.pic, entry.name).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let folder = open_folder(&self.pic).map_err(failed)?;
+        let file = openat(&folder, entry.name.to_string(), flags, Mode::empty());
+        let file = File::from(file.map_err(|errno| failed(errno.into()))?);
         let mut bytes = Vec::with_capacity(entry.bytes as usize);
         file.take(entry.bytes + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 != entry.bytes {
@@ -166,18 +177,6 @@ impl Entry {
         let crc = output.crc();
         entry.finish(output).map_err(io::Error::other)?;
         Ok((crc, archive.stream_offset()))
-    }
-}
-
-/// Open a photo; with it come its length in bytes and its time of change.
-fn open(pic: &Path, name: PhotoName) -> io::Result<(File, u64, i64)> {
-    let folder = open_folder(pic)?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat(&folder, name.to_string(), flags, Mode::empty())?;
-    let stat = fstat(&file)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok((File::from(file), stat.st_size as u64, stat.st_mtime as _)),
-        _ => Err(io::ErrorKind::NotFound.into()),
     }
 }
 

@@ -48,27 +48,27 @@ impl Site {
             Some(above) => (true, format!("{above}/index.html").into()),
             None => (true, "index.html".into()),
         };
-        match self.www.open(&name)? {
-            Entry::File(found) => {
+        let ours = BUILT_IN.into_iter().find(|(built_in, _)| *built_in == name);
+        Ok(Some(match (self.www.open(&name)?, ours) {
+            (Entry::File(found), ours) => {
                 let (page, file) = serve(&self.www, &name, found)?;
-                let ours = BUILT_IN.into_iter().find(|(built_in, bytes)| {
-                    *built_in == name && matches!(&page.body, Body::Bytes(found) if found == bytes)
-                });
-                Ok(Some(match ours {
-                    Some((name, bytes)) => (built_in(name, bytes, page.validators, lang), None),
-                    None => (page, file),
-                }))
+                match (ours, &page.body) {
+                    // Unchanged, as in a checkout, it is still ours.
+                    (Some((name, bytes)), Body::Bytes(found)) if **found == *bytes => {
+                        (built_in(name, bytes, page.validators, lang), None)
+                    }
+                    _ => (page, file),
+                }
             }
             // Links in a page are relative to its folder, so the address must end in a slash.
-            Entry::Folder if !folder => Ok(Some((moved_to_folder(path), None))),
-            _ => Ok(BUILT_IN.into_iter().find(|(built_in, _)| *built_in == name).map(
-                |(name, bytes)| {
-                    let etag = Some(format!("\"built-in-{:016x}\"", fnv1a(bytes)));
-                    let validators = Validators { etag, modified: None };
-                    (built_in(name, bytes, validators, lang), None)
-                },
-            )),
-        }
+            (Entry::Folder, _) if !folder => (moved_to_folder(path), None),
+            (_, Some((name, bytes))) => {
+                let etag = Some(format!("\"built-in-{:016x}\"", fnv1a(bytes)));
+                let validators = Validators { etag, modified: None };
+                (built_in(name, bytes, validators, lang), None)
+            }
+            (_, None) => return Ok(None),
+        }))
     }
 }
 

@@ -7,11 +7,12 @@
 //! the cause, so nothing that is queued can be forgotten. The loop never blocks and never spins:
 //! with nothing to do it sleeps until the next deadline, or for ever.
 
+mod answer;
+
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, TcpStream, UnixStream};
@@ -21,23 +22,21 @@ use rustix::system::uname;
 use slab::Slab;
 
 use super::listen::listen;
-use super::peer::{Peer, SnapshotWait};
+use super::peer::Peer;
 use super::photos::{Asker, Photos};
 use crate::camera;
 use crate::config::Config;
-use crate::disk::{self, Answer, Change, Disk, Drops, Facts, Task, Ticket};
+use crate::disk::{Answer, Disk, Task, Ticket};
 use crate::error::{Error, Result};
-use crate::frame::{Frame, FrameSlot, Meter, Picture, Still};
+use crate::frame::{FrameSlot, Meter, Picture, Still};
 use crate::http::Now;
 use crate::http::conn::{Close, Conn, Need};
-use crate::http::request::Method;
 use crate::http::response::{Part, Response};
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_MAX, END_TIME_MAX, EVENTS_MAX, HELD_BYTES_MAX, INBOX_BYTES_MAX,
-    READ_BYTES, REFUSALS_MAX, REPEAT_AFTER, SNAPSHOT_TIME_MAX, SPARE_DESCRIPTORS, SPARE_SEATS,
-    TURNS_MAX,
+    READ_BYTES, REFUSALS_MAX, REPEAT_AFTER, SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
 };
-use crate::route::{Action, Freshness, Hosts, Plan, route};
+use crate::route::Hosts;
 
 const TOO_MUCH: &str = "There is too much to do; try again later.";
 const NO_PICTURE: &str = "The camera gave no picture in time.";
@@ -492,75 +491,6 @@ impl Server {
         }
     }
 
-    /// Answer the request that a peer has ready.
-    fn answer(&mut self, seat: usize, now: Now) {
-        let has_room = (self.camera.demand() as usize) < self.viewers_max;
-        let peer = &mut self.peers[seat];
-        let Some(request) = peer.conn.request() else { return };
-        let head_only = request.method == Method::Head;
-        match route(request, &self.hosts) {
-            Action::Reply(response) => peer.conn.answer(response, now),
-            Action::Stream { .. } if head_only => peer.conn.answer(Response::stream(None), now),
-            Action::Snapshot(_) if head_only => peer.conn.answer(Response::snapshot_head(), now),
-            Action::Stream { fps } if has_room => {
-                peer.watch = Some(self.camera.watch());
-                peer.conn.answer(Response::stream(fps), now);
-            }
-            Action::Snapshot(freshness) if has_room => self.begin_snapshot(seat, freshness, now),
-            Action::Stream { .. } | Action::Snapshot(_) => {
-                let sentence = "There are too many viewers; try again later.";
-                peer.conn.answer(Response::unavailable(sentence), now);
-            }
-            Action::Photo => {
-                let asker = Asker::Guest { ticket: peer.ticket(seat), page: request.wants_page };
-                self.press(asker, now);
-            }
-            Action::Interval(plan) => self.set_interval(seat, plan, now),
-            Action::ShowInterval => self.show_interval(seat, now),
-            Action::Status => self.show_status(seat, now),
-            Action::Disk(task) => self.ask_disk(seat, task, now),
-            Action::Change(change) => self.change(seat, change, now),
-        }
-    }
-
-    /// Have a page looked for, if there is room for it.
-    fn ask_disk(&mut self, seat: usize, task: Task, now: Now) {
-        let peer = &mut self.peers[seat];
-        let ticket = peer.ticket(seat);
-        if self.held > HELD_BYTES_MAX || self.disk.ask(ticket, task).is_err() {
-            peer.conn.answer(Response::unavailable(TOO_MUCH), now);
-        }
-    }
-
-    /// Answer with the frame that is there if it is fresh enough, else wait for the next one.
-    fn begin_snapshot(&mut self, seat: usize, freshness: Freshness, now: Now) {
-        let peer = &mut self.peers[seat];
-        let fresh = self.newest.as_ref().map(|newest| &newest.part.frame).filter(|frame| {
-            let age = now.wall.duration_since(frame.captured).unwrap_or_default();
-            let live = matches!(frame.picture, Picture::Live { .. });
-            live && freshness.max_age.is_some_and(|max_age| age <= max_age)
-        });
-        if let Some(frame) = fresh {
-            return peer.conn.answer(Response::snapshot(frame.clone()), now);
-        }
-        peer.watch = Some(self.camera.watch());
-        let until = now.instant + SNAPSHOT_TIME_MAX;
-        peer.snapshot = Some(SnapshotWait { settled: freshness.settled, until });
-    }
-
-    /// Give the newest frame to a peer that waits for a snapshot, if it will do.
-    fn snap(&mut self, seat: usize, now: Now) {
-        let (Some(peer), Some(newest)) = (self.peers.get_mut(seat), &self.newest) else { return };
-        let Some(wait) = peer.snapshot else { return };
-        let frame = &newest.part.frame;
-        let response = match &frame.picture {
-            Picture::Live { settled } if wait.settled && !settled => return,
-            Picture::Live { .. } => Response::snapshot(frame.clone()),
-            Picture::NoSignal { reason } => no_signal(reason),
-        };
-        peer.end_snapshot(response, now);
-    }
-
     /// The end of a peer; the only one.
     fn close(&mut self, seat: usize, reason: Close) {
         let Some(mut peer) = self.peers.try_remove(seat) else { return };
@@ -599,115 +529,6 @@ impl Server {
     fn seats_that(&self, chosen: impl Fn(&Peer) -> bool) -> Vec<usize> {
         self.peers.iter().filter(|(_, peer)| chosen(peer)).map(|(seat, _)| seat).collect()
     }
-}
-
-// ---- photos and the house's standing --------------------------------------------------------
-
-impl Server {
-    /// Somebody wants a photo: wait for its frame.
-    fn press(&mut self, asker: Asker, now: Now) {
-        if !self.photos.press(asker, self.camera.watch(), self.stills, now) {
-            self.refuse(asker, Response::unavailable("Too many photos at once."), now);
-        } else if self.stills {
-            self.camera.want_still();
-        }
-    }
-
-    /// The frame of a photo is there: have it saved.
-    fn develop(&mut self, asker: Asker, frame: &Arc<Frame>, now: Now) {
-        if let Picture::NoSignal { reason } = &frame.picture {
-            return self.refuse(asker, no_signal(reason), now);
-        }
-        let (ticket, page) = match asker {
-            Asker::Guest { ticket, page } => (Some(ticket), page),
-            Asker::Clock => (None, false),
-        };
-        let frame = frame.clone();
-        if self.disk.change(ticket, Change::Save { frame, page }).is_err() {
-            return self.refuse(asker, Response::unavailable(TOO_MUCH), now);
-        }
-        if let Some(seat) = ticket.and_then(|ticket| self.seat_of(ticket)) {
-            self.peers[seat].awaits_change = true;
-        }
-    }
-
-    /// A photo is not taken.
-    fn refuse(&mut self, asker: Asker, response: Response, now: Now) {
-        match asker {
-            Asker::Guest { ticket, .. } => {
-                let Some(seat) = self.seat_of(ticket) else { return };
-                self.peers[seat].conn.answer(response, now);
-                self.touch(seat);
-            }
-            Asker::Clock => self.photos.note(Err(response.text().trim_end())),
-        }
-    }
-
-    /// Have something changed for good.
-    fn change(&mut self, seat: usize, change: Change, now: Now) {
-        let peer = &mut self.peers[seat];
-        match self.disk.change(Some(peer.ticket(seat)), change) {
-            Ok(()) => peer.awaits_change = true,
-            Err(_) => peer.conn.answer(Response::unavailable(TOO_MUCH), now),
-        }
-    }
-
-    /// Start or stop interval photos, and show how they stand.
-    fn set_interval(&mut self, seat: usize, plan: Option<Plan>, now: Now) {
-        self.photos.stop();
-        if let Some(Plan { every, length }) = plan {
-            self.photos.start(every, length, now);
-        }
-        let peer = &mut self.peers[seat];
-        match peer.conn.request().is_some_and(|request| request.wants_page) {
-            true => peer.conn.answer(Response::see_other("interval"), now),
-            false => self.show_interval(seat, now),
-        }
-    }
-
-    fn show_interval(&mut self, seat: usize, now: Now) {
-        let Some(request) = self.peers[seat].conn.request() else { return };
-        let (page, lang) = (request.wants_page, request.lang);
-        let interval = self.interval();
-        self.ask_disk(seat, Task::Interval { interval, page, lang }, now);
-    }
-
-    fn interval(&self) -> Option<disk::Interval> {
-        self.photos.interval().map(|interval| disk::Interval {
-            every: interval.every.as_secs_f64(),
-            until: interval.until,
-            saved: interval.saved,
-            skipped: interval.skipped,
-            trouble: interval.trouble.clone(),
-        })
-    }
-
-    fn show_status(&mut self, seat: usize, now: Now) {
-        let Some(request) = self.peers[seat].conn.request() else { return };
-        let (page, lang) = (request.wants_page, request.lang);
-        let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
-        let drops = &self.camera.drops;
-        let drops = Drops {
-            damaged: count(&drops.flagged),
-            empty: count(&drops.empty),
-            broken: count(&drops.broken),
-            skipped: count(&drops.skipped),
-        };
-        let facts = Facts {
-            camera: self.camera.state(),
-            fps_real: self.meter.fps(now.instant),
-            frames: self.frames,
-            drops,
-            viewers: self.peers.iter().filter(|(_, peer)| peer.conn.frames().is_some()).count(),
-            uptime: now.instant.duration_since(self.started).as_secs(),
-            interval: self.interval(),
-        };
-        self.ask_disk(seat, Task::Status { facts: Box::new(facts), page, lang }, now);
-    }
-}
-
-fn no_signal(reason: &str) -> Response {
-    Response::unavailable(&format!("The camera gives no picture: {reason}."))
 }
 
 /// Write what became of a request into the log.

@@ -1,0 +1,196 @@
+//! What requests ask of the house, and how it answers: frames and photos from here, files and
+//! changes by way of the disk.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Server, TOO_MUCH};
+use crate::disk::{self, Change, Drops, Facts, Task};
+use crate::frame::{Frame, Picture};
+use crate::http::Now;
+use crate::http::request::Method;
+use crate::http::response::Response;
+use crate::limits::{HELD_BYTES_MAX, SNAPSHOT_TIME_MAX};
+use crate::net::peer::SnapshotWait;
+use crate::net::photos::Asker;
+use crate::route::{Action, Freshness, Plan, route};
+
+impl Server {
+    /// Answer the request that a peer has ready.
+    pub(super) fn answer(&mut self, seat: usize, now: Now) {
+        let has_room = (self.camera.demand() as usize) < self.viewers_max;
+        let peer = &mut self.peers[seat];
+        let Some(request) = peer.conn.request() else { return };
+        let head_only = request.method == Method::Head;
+        match route(request, &self.hosts) {
+            Action::Reply(response) => peer.conn.answer(response, now),
+            Action::Stream { .. } if head_only => peer.conn.answer(Response::stream(None), now),
+            Action::Snapshot(_) if head_only => peer.conn.answer(Response::snapshot_head(), now),
+            Action::Stream { fps } if has_room => {
+                peer.watch = Some(self.camera.watch());
+                peer.conn.answer(Response::stream(fps), now);
+            }
+            Action::Snapshot(freshness) if has_room => self.begin_snapshot(seat, freshness, now),
+            Action::Stream { .. } | Action::Snapshot(_) => {
+                let sentence = "There are too many viewers; try again later.";
+                peer.conn.answer(Response::unavailable(sentence), now);
+            }
+            Action::Photo => {
+                let asker = Asker::Guest { ticket: peer.ticket(seat), page: request.wants_page };
+                self.press(asker, now);
+            }
+            Action::Interval(plan) => self.set_interval(seat, plan, now),
+            Action::ShowInterval => self.show_interval(seat, now),
+            Action::Status => self.show_status(seat, now),
+            Action::Disk(task) => self.ask_disk(seat, task, now),
+            Action::Change(change) => self.change(seat, change, now),
+        }
+    }
+
+    /// Have a page looked for, if there is room for it.
+    fn ask_disk(&mut self, seat: usize, task: Task, now: Now) {
+        let peer = &mut self.peers[seat];
+        let ticket = peer.ticket(seat);
+        if self.held > HELD_BYTES_MAX || self.disk.ask(ticket, task).is_err() {
+            peer.conn.answer(Response::unavailable(TOO_MUCH), now);
+        }
+    }
+
+    /// Answer with the frame that is there if it is fresh enough, else wait for the next one.
+    fn begin_snapshot(&mut self, seat: usize, freshness: Freshness, now: Now) {
+        let peer = &mut self.peers[seat];
+        let fresh = self.newest.as_ref().map(|newest| &newest.part.frame).filter(|frame| {
+            let age = now.instant.saturating_duration_since(frame.taken);
+            let live = matches!(frame.picture, Picture::Live { .. });
+            live && freshness.max_age.is_some_and(|max_age| age <= max_age)
+        });
+        if let Some(frame) = fresh {
+            return peer.conn.answer(Response::snapshot(frame.clone()), now);
+        }
+        peer.watch = Some(self.camera.watch());
+        let until = now.instant + SNAPSHOT_TIME_MAX;
+        peer.snapshot = Some(SnapshotWait { settled: freshness.settled, until });
+    }
+
+    /// Give the newest frame to a peer that waits for a snapshot, if it will do.
+    pub(super) fn snap(&mut self, seat: usize, now: Now) {
+        let (Some(peer), Some(newest)) = (self.peers.get_mut(seat), &self.newest) else { return };
+        let Some(wait) = peer.snapshot else { return };
+        let frame = &newest.part.frame;
+        let response = match &frame.picture {
+            Picture::Live { settled } if wait.settled && !settled => return,
+            Picture::Live { .. } => Response::snapshot(frame.clone()),
+            Picture::NoSignal { reason } => no_signal(reason),
+        };
+        peer.end_snapshot(response, now);
+    }
+}
+
+// ---- photos, and how the house stands -------------------------------------------------------
+
+impl Server {
+    /// Somebody wants a photo: wait for its frame.
+    pub(super) fn press(&mut self, asker: Asker, now: Now) {
+        if !self.photos.press(asker, self.camera.watch(), self.stills, now) {
+            self.refuse(asker, Response::unavailable("Too many photos at once."), now);
+        } else if self.stills {
+            self.camera.want_still();
+        }
+    }
+
+    /// The frame of a photo is there: have it saved.
+    pub(super) fn develop(&mut self, asker: Asker, frame: &Arc<Frame>, now: Now) {
+        if let Picture::NoSignal { reason } = &frame.picture {
+            return self.refuse(asker, no_signal(reason), now);
+        }
+        let (ticket, page) = match asker {
+            Asker::Guest { ticket, page } => (Some(ticket), page),
+            Asker::Clock => (None, false),
+        };
+        let frame = frame.clone();
+        if self.disk.change(ticket, Change::Save { frame, page }).is_err() {
+            return self.refuse(asker, Response::unavailable(TOO_MUCH), now);
+        }
+        if let Some(seat) = ticket.and_then(|ticket| self.seat_of(ticket)) {
+            self.peers[seat].awaits_change = true;
+        }
+    }
+
+    /// A photo is not taken.
+    pub(super) fn refuse(&mut self, asker: Asker, response: Response, now: Now) {
+        match asker {
+            Asker::Guest { ticket, .. } => {
+                let Some(seat) = self.seat_of(ticket) else { return };
+                self.peers[seat].conn.answer(response, now);
+                self.touch(seat);
+            }
+            Asker::Clock => self.photos.note(Err(response.text().trim_end())),
+        }
+    }
+
+    /// Have something changed for good.
+    fn change(&mut self, seat: usize, change: Change, now: Now) {
+        let peer = &mut self.peers[seat];
+        match self.disk.change(Some(peer.ticket(seat)), change) {
+            Ok(()) => peer.awaits_change = true,
+            Err(_) => peer.conn.answer(Response::unavailable(TOO_MUCH), now),
+        }
+    }
+
+    /// Start or stop interval photos, and show how they stand.
+    fn set_interval(&mut self, seat: usize, plan: Option<Plan>, now: Now) {
+        self.photos.stop();
+        if let Some(Plan { every, length }) = plan {
+            self.photos.start(every, length, now);
+        }
+        let peer = &mut self.peers[seat];
+        match peer.conn.request().is_some_and(|request| request.wants_page) {
+            true => peer.conn.answer(Response::see_other("interval"), now),
+            false => self.show_interval(seat, now),
+        }
+    }
+
+    fn show_interval(&mut self, seat: usize, now: Now) {
+        let Some(request) = self.peers[seat].conn.request() else { return };
+        let (page, lang) = (request.wants_page, request.lang);
+        let interval = self.interval();
+        self.ask_disk(seat, Task::Interval { interval, page, lang }, now);
+    }
+
+    fn interval(&self) -> Option<disk::Interval> {
+        self.photos.interval().map(|interval| disk::Interval {
+            every: interval.every.as_secs_f64(),
+            until: interval.until,
+            saved: interval.saved,
+            skipped: interval.skipped,
+            trouble: interval.trouble.clone(),
+        })
+    }
+
+    fn show_status(&mut self, seat: usize, now: Now) {
+        let Some(request) = self.peers[seat].conn.request() else { return };
+        let (page, lang) = (request.wants_page, request.lang);
+        let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
+        let drops = &self.camera.drops;
+        let drops = Drops {
+            damaged: count(&drops.flagged),
+            empty: count(&drops.empty),
+            broken: count(&drops.broken),
+            skipped: count(&drops.skipped),
+        };
+        let facts = Facts {
+            camera: self.camera.state(),
+            fps_real: self.meter.fps(now.instant),
+            frames: self.frames,
+            drops,
+            viewers: self.peers.iter().filter(|(_, peer)| peer.conn.frames().is_some()).count(),
+            uptime: now.instant.duration_since(self.started).as_secs(),
+            interval: self.interval(),
+        };
+        self.ask_disk(seat, Task::Status { facts: Box::new(facts), page, lang }, now);
+    }
+}
+
+fn no_signal(reason: &str) -> Response {
+    Response::unavailable(&format!("The camera gives no picture: {reason}."))
+}
