@@ -41,13 +41,11 @@ struct Entry {
 impl Archive {
     /// An archive of those of `names` that are there.
     pub fn new(pic: &Path, names: &[PhotoName]) -> Result<Archive> {
-        let failed = |source| Error::new("open", pic.display(), source);
-        let folder = open_folder(pic).map_err(failed)?;
         let mut entries = Vec::with_capacity(names.len());
+        let folder = open_folder(pic).ok(); // without a folder there are no photos
         for name in names {
-            let Ok(stat) = statat(&folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW) else {
-                continue; // gone meanwhile
-            };
+            let look = |folder| statat(folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW).ok();
+            let Some(stat) = folder.as_ref().and_then(look) else { continue };
             let bytes = stat.st_size as u64;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 continue;
