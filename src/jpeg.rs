@@ -511,7 +511,7 @@ pub fn thumbnail(jpeg: &[u8], width_max: usize, quality: u8) -> Result<Vec<u8>, 
     let format = turbojpeg::PixelFormat::RGB;
     let image = Image { pixels: &mut pixels[..], width, pitch: width * 3, height, format };
     decompressor.decompress(jpeg, image)?;
-    let (width, height) = average(&mut pixels, width, height, width.div_ceil(width_max));
+    let (width, height) = shrink(&mut pixels, width, height, width_max);
     let raw = Raw {
         layout: Layout::Rgb3,
         width,
@@ -525,26 +525,29 @@ pub fn thumbnail(jpeg: &[u8], width_max: usize, quality: u8) -> Result<Vec<u8>, 
     Ok(small)
 }
 
-/// Make each square of `side` x `side` RGB pixels one, in place; gives the new size.
-fn average(pixels: &mut [u8], width: usize, height: usize, side: usize) -> (usize, usize) {
-    let (small_width, small_height) = (width / side, height / side);
-    if side < 2 || small_width == 0 || small_height == 0 {
+/// Average RGB pixels down to a width of at most `width_max`, in place; gives the new size.
+fn shrink(pixels: &mut [u8], width: usize, height: usize, width_max: usize) -> (usize, usize) {
+    if width <= width_max {
         return (width, height);
     }
+    let small_height = (height * width_max / width).max(1);
+    // The pixels that one of the small picture stands for, in one direction.
+    let span = |n: usize, from: usize, to: usize| n * from / to..(n + 1) * from / to;
     for y in 0..small_height {
-        for x in 0..small_width {
+        let rows = span(y, height, small_height);
+        for x in 0..width_max {
+            let columns = span(x, width, width_max);
             for channel in 0..3 {
-                let square = (0..side * side).map(|n| {
-                    let (row, column) = (y * side + n / side, x * side + n % side);
-                    usize::from(pixels[(row * width + column) * 3 + channel])
-                });
-                let mean = square.sum::<usize>() / (side * side);
-                // Behind the reading: all of this square's pixels lie at or after this place.
-                pixels[(y * small_width + x) * 3 + channel] = mean as u8;
+                let row = |row| columns.clone().map(move |column| row * width + column);
+                let samples =
+                    rows.clone().flat_map(row).map(|at| usize::from(pixels[at * 3 + channel]));
+                let mean = samples.sum::<usize>() / (rows.len() * columns.len());
+                // What is still to be read lies behind this place.
+                pixels[(y * width_max + x) * 3 + channel] = mean as u8;
             }
         }
     }
-    (small_width, small_height)
+    (width_max, small_height)
 }
 
 /// Sort the samples of `raw` into planes of rows without padding, `width` luminance samples
@@ -834,6 +837,60 @@ mod tests {
             let full = padded(&[77, 128, 77, 128].repeat(w / 2), h, pad);
             check(Layout::Yuyv, false, pad, full, [77; 3]);
         }
+    }
+
+    #[test]
+    fn a_thumbnail_is_narrow_and_keeps_shape_and_colour() {
+        for (size, expect) in [
+            ((1280, 720), (320, 180)),
+            ((640, 480), (320, 240)),
+            ((300, 20), (300, 20)),
+            ((320, 200), (320, 200)),
+            ((2592, 1944), (320, 240)), // an eighth is 324
+            ((6000, 64), (320, 3)),
+            ((16, 1000), (16, 1000)),
+        ] {
+            let (width, height) = size;
+            let pixels = [229, 126, 6].repeat(width * height);
+            let raw = Raw {
+                layout: Layout::Rgb3,
+                width,
+                height,
+                stride: width * 3,
+                limited: false,
+                bytes: &pixels,
+            };
+            let mut large = Vec::new();
+            Encoder::new(80).unwrap().encode(&raw, &mut large).unwrap();
+            let small = thumbnail(&large, 320, 75).unwrap();
+            let image = turbojpeg::decompress(&small, turbojpeg::PixelFormat::RGB).unwrap();
+            let (width, height, rgb) = (image.width, image.height, image.pixels);
+            assert_eq!((width, height), expect, "{size:?}");
+            for pixel in rgb.chunks(3) {
+                let off = pixel.iter().zip([229u8, 126, 6]).map(|(a, b)| a.abs_diff(b)).max();
+                assert!(off.unwrap() < 12, "{pixel:?}");
+            }
+            assert!(thumbnail(&large[..large.len() / 3], 320, 75).is_err(), "cut off");
+        }
+        assert!(thumbnail(b"", 320, 75).is_err());
+    }
+
+    #[test]
+    fn exif_data_goes_behind_what_must_come_first() {
+        let jpeg = picture();
+        let place = exif_place(&jpeg).unwrap();
+        assert_eq!(place.old, None);
+        assert_eq!(jpeg[2..4], [0xff, marker::APP0], "it begins with JFIF's segment");
+        assert_eq!(place.insert, Segment::read(&jpeg, 2).unwrap().end);
+        let segment = exif_segment(b"MM\0*\0\0\0\x08\0\0\0\0\0\0").unwrap();
+        let with = [&jpeg[..place.insert], &segment, &jpeg[place.insert..]].concat();
+        let found = exif_place(&with).unwrap();
+        assert_eq!(found.insert, place.insert);
+        assert_eq!(found.old, Some(place.insert..place.insert + segment.len()));
+        assert_eq!(found.size, place.size);
+        assert!(turbojpeg::read_header(&with).is_ok());
+        assert_eq!(exif_place(&jpeg[..40]), None);
+        assert_eq!(exif_segment(&[0; 65_536]), None);
     }
 
     #[test]

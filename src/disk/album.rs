@@ -128,11 +128,6 @@ impl Album {
         Ok((seen.photos.clone(), seen.kept.clone()))
     }
 
-    /// How many photos there are, as far as is known without looking.
-    pub fn count(&self) -> usize {
-        self.lock().photos.len()
-    }
-
     /// A photo has just been saved: it is the newest, whatever its name.
     pub fn add(&self, photo: Photo) {
         let mut seen = self.lock();
@@ -167,8 +162,13 @@ impl Album {
                 .sync_all()
                 .map_err(|source| Error::new("write through", self.path.display(), source))?;
         }
-        let gone = removal.removed.iter().chain(&removal.absent).copied().collect();
+        let gone: BTreeSet<_> = removal.removed.iter().chain(&removal.absent).copied().collect();
         self.lock().forget(&gone);
+        // A mark must not pass on to a photo that gets the same name.
+        let marked = self.look().is_ok_and(|seen| !seen.kept.is_disjoint(&gone));
+        if marked && let Err(error) = self.keep(&[], false) {
+            log::warn!("{error}");
+        }
         Ok(removal)
     }
 
@@ -303,4 +303,107 @@ fn replace(folder: &OwnedFd, name: &str, temporary: &str, bytes: &[u8]) -> io::R
     file.sync_all()?;
     renameat(folder, temporary, folder, name)?;
     File::from(folder.try_clone()?).sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A folder of its own, gone with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let path = std::env::temp_dir().join(format!("album-{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Scratch(path)
+        }
+
+        fn put(&self, name: &str) {
+            fs::write(self.0.join(name), name).unwrap();
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn photo(name: &str) -> PhotoName {
+        PhotoName::parse(name).unwrap()
+    }
+
+    #[track_caller]
+    fn expect(album: &Album, newest_first: &[&str]) {
+        let excerpt = album.excerpt(0, 100).unwrap();
+        let names: Vec<String> = excerpt.photos.iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(names, newest_first);
+        assert_eq!(excerpt.total, newest_first.len());
+        let bytes: usize = newest_first.iter().map(|name| name.len()).sum();
+        assert_eq!(excerpt.bytes, bytes as u64);
+    }
+
+    const OLD: &str = "2026-01-01_00-00-00.jpg";
+    const OLDER: &str = "2025-12-31_23-59-59-10.jpg";
+    const TWIN: &str = "2025-12-31_23-59-59-9.jpg";
+    const PAST: &str = "1970-01-01_00-00-07.jpg";
+
+    #[test]
+    fn photos_are_ordered_by_name_and_those_just_saved_are_the_newest() {
+        let folder = Scratch::new("order");
+        let album = Album::new(folder.0.clone());
+        expect(&album, &[]);
+        for name in [OLD, OLDER, TWIN, "note.txt", ".new-1-0", "2026-01-01_00-00-00.jpeg"] {
+            folder.put(name);
+        }
+        fs::create_dir(folder.0.join("2026-01-02_00-00-00.jpg")).unwrap();
+        std::os::unix::fs::symlink(OLD, folder.0.join("2026-01-03_00-00-00.jpg")).unwrap();
+        expect(&album, &[OLD, OLDER, TWIN]);
+        folder.put(PAST);
+        album.add(Photo { name: photo(PAST), bytes: PAST.len() as u64 });
+        expect(&album, &[PAST, OLD, OLDER, TWIN]);
+        let newest = album.place(None).unwrap().unwrap();
+        assert_eq!(
+            (newest.name, newest.newer, newest.older),
+            (photo(PAST), None, Some(photo(OLD)))
+        );
+        // Somebody else puts one there, and takes one away.
+        fs::remove_file(folder.0.join(OLD)).unwrap();
+        folder.put("2027-01-01_00-00-00.jpg");
+        expect(&album, &[PAST, "2027-01-01_00-00-00.jpg", OLDER, TWIN]);
+        let twin = album.place(Some(photo(TWIN))).unwrap().unwrap();
+        assert_eq!((twin.newer, twin.older), (Some(photo(OLDER)), None));
+        assert_eq!(album.place(Some(photo(OLD))).unwrap(), None);
+    }
+
+    #[test]
+    fn marks_last_and_go_with_their_photo() {
+        let folder = Scratch::new("keep");
+        let album = Album::new(folder.0.clone());
+        folder.put(OLD);
+        folder.put(TWIN);
+        assert_eq!(album.keep(&[photo(OLD), photo(TWIN), photo(PAST)], true).unwrap(), 2);
+        let kept = || Album::new(folder.0.clone()).all().unwrap().1;
+        assert_eq!(kept(), BTreeSet::from([photo(TWIN), photo(OLD)]));
+        assert_eq!(album.keep(&[photo(TWIN)], false).unwrap(), 1);
+        assert_eq!(kept(), BTreeSet::from([photo(OLD)]));
+        let removal = album.remove(&[photo(OLD), photo(PAST)]).unwrap();
+        assert_eq!((removal.removed, removal.absent), (vec![photo(OLD)], vec![photo(PAST)]));
+        folder.put(OLD);
+        assert!(kept().is_empty(), "another photo of that name is not marked");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_has_no_photos() {
+        let folder = Scratch::new("gone");
+        let album = Album::new(folder.0.join("pic"));
+        expect(&album, &[]);
+        assert_eq!(album.place(None).unwrap(), None);
+        let removal = album.remove(&[photo(OLD)]).unwrap();
+        assert_eq!(removal.absent, [photo(OLD)]);
+        fs::write(folder.0.join("pic"), "a file").unwrap();
+        assert!(album.excerpt(0, 1).is_err());
+    }
 }

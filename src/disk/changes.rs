@@ -135,15 +135,12 @@ impl Changes {
     /// After `newest` was saved: delete the oldest until there are no more than may be.
     fn thin_out(&self, newest: PhotoName) {
         let Some(photos_max) = self.room.photos_max else { return };
-        if self.album.count() <= photos_max {
-            return; // it may be less by now, but not more by our doing
-        }
         let thinned = self.album.all().and_then(|(photos, kept)| {
             let surplus = photos.len().saturating_sub(photos_max);
             let may_go = |name: &PhotoName| !kept.contains(name) && *name != newest;
             let names = photos.iter().map(|photo| photo.name);
             let going: Vec<PhotoName> = names.filter(may_go).take(surplus).collect();
-            self.let_go(&going)
+            if going.is_empty() { Ok(()) } else { self.let_go(&going) }
         });
         if let Err(error) = thinned {
             log::warn!("{error}");

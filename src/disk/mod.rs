@@ -142,10 +142,8 @@ pub struct Busy;
 impl Disk {
     /// Start the threads for the folders that `config` names.
     pub fn start(config: &Config, waker: Arc<Waker>) -> Result<Disk> {
-        let pic = &config.pic;
-        std::fs::create_dir_all(pic)
-            .map_err(|source| Error::new("make the folder", pic.display(), source))?;
-        let album = Arc::new(Album::new(pic.clone()));
+        photo::make_folder(&config.pic)?;
+        let album = Arc::new(Album::new(config.pic.clone()));
         let reader = Reader {
             site: Site::new(Folder::new(config.www.clone())),
             notes: Notes::new(Folder::new(config.md.clone())),

@@ -167,7 +167,7 @@ const TEMPORARY: &str = ".new-";
 /// `Err` nothing of it is left, unless the disk failed after all was written.
 pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
     let failed = |doing| move |source: io::Error| Error::new(doing, "a photo", source);
-    fs::create_dir_all(path).map_err(|source| Error::new("make", path.display(), source))?;
+    make_folder(path)?;
     let folder = open_folder(path).map_err(|source| Error::new("open", path.display(), source))?;
     let taken = Moment::local(frame.captured)
         .ok_or_else(|| Error::found("name", "a photo", "the clock shows no usable time".into()))?;
@@ -181,6 +181,25 @@ pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
     drop(temporary);
     File::from(folder).sync_all().map_err(failed("write through"))?;
     Ok(Saved { name, taken, size: place.size, bytes })
+}
+
+/// Make the folder at `path` if there is none, and those above it, to stay.
+pub fn make_folder(path: &Path) -> Result<()> {
+    let make = |path: &Path, above: &Path| {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made?,
+        }
+        File::from(open_folder(above)?).sync_all()
+    };
+    let mut missing: Vec<&Path> = path.ancestors().take_while(|path| !path.is_dir()).collect();
+    missing.retain(|path| !path.as_os_str().is_empty()); // where we are
+    for path in missing.into_iter().rev() {
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+        make(path, above.unwrap_or(Path::new(".")))
+            .map_err(|source| Error::new("make the folder", path.display(), source))?;
+    }
+    Ok(())
 }
 
 pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
@@ -327,4 +346,78 @@ fn exif(theirs: Option<&[u8]>, size: (u32, u32), taken: &Moment) -> Option<Vec<u
     let mut tiff = Cursor::new(Vec::new());
     writer.write(&mut tiff, false).ok()?;
     Some(tiff.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_name_is_one_of_ours_or_none() {
+        for name in [
+            "2026-11-22_14-03-55.jpg",
+            "2026-11-22_14-03-55-1.jpg",
+            "2026-11-22_14-03-55-9999.jpg",
+            "1970-01-01_00-00-00.jpg",
+            "9999-12-31_23-59-60.jpg",
+        ] {
+            assert_eq!(PhotoName::parse(name).expect(name).to_string(), name);
+        }
+        for name in [
+            "",
+            ".jpg",
+            "2026-11-22_14-03-55",
+            "2026-11-22_14-03-55.jpeg",
+            "2026-11-22_14-03-55.JPG",
+            "2026-11-22_14-03-55-0.jpg",
+            "2026-11-22_14-03-55-01.jpg",
+            "2026-11-22_14-03-55-+1.jpg",
+            "2026-11-22_14-03-55-10000.jpg",
+            "2026-11-22_14-03-55-.jpg",
+            "2026-11-22_14-03-551.jpg",
+            "2026-13-22_14-03-55.jpg",
+            "2026-00-22_14-03-55.jpg",
+            "2026-11-32_14-03-55.jpg",
+            "2026-11-22_24-03-55.jpg",
+            "2026-11-22_14-60-55.jpg",
+            "2026-11-22 14-03-55.jpg",
+            "2026-11-22_14:03:55.jpg",
+            "02026-11-22_14-03-5.jpg",
+            "２026-11-22_14-03-5.jpg",
+            "2026-11-22_14-03-5中.jpg",
+            "../2026-11-22_14-03-55.jpg",
+            "2026-11-22_14-03-55.jpg/",
+            "2026-11-22_14-03-55.jpg\0",
+        ] {
+            assert_eq!(PhotoName::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_ordered_by_time_and_turn() {
+        let names = [
+            "0999-01-01_00-00-00.jpg",
+            "2026-11-22_14-03-55.jpg",
+            "2026-11-22_14-03-55-2.jpg",
+            "2026-11-22_14-03-55-10.jpg",
+            "2026-11-22_14-03-56.jpg",
+            "2026-12-01_00-00-00.jpg",
+        ];
+        let parsed = names.map(|name| PhotoName::parse(name).unwrap());
+        assert!(parsed.is_sorted());
+        assert_eq!(parsed[3].taken(), "2026-11-22 14:03:55");
+    }
+
+    #[test]
+    fn a_moment_has_a_name_at_any_setting_of_the_clock() {
+        let at = |seconds| Moment::local(UNIX_EPOCH + Duration::from_secs(seconds));
+        let name = |seconds| PhotoName::new(&at(seconds).unwrap(), 3).to_string();
+        assert_eq!(PhotoName::parse(&name(0)).unwrap().to_string(), name(0));
+        assert!(name(1_795_000_000).starts_with("2026-11-1"), "{}", name(1_795_000_000));
+        assert!(Moment::local(UNIX_EPOCH - Duration::from_secs(99)).is_some());
+        assert!(at(u64::MAX / 4).is_none(), "a year of more than four digits");
+        let text = at(1_795_000_000).unwrap().to_string();
+        assert_eq!(text.len(), "2026-11-22T14:03:55.312+01:00".len(), "{text}");
+    }
 }

@@ -28,7 +28,7 @@ use std::time::Instant;
 
 use super::Now;
 use super::outbox::{Outbox, Piece};
-use super::page::dress;
+use super::page::{dress, translate};
 use super::request::{self, BodyReader, Framing, Method, Reject, Request, Version};
 use super::response::{Body, Delivery, Part, Response, STREAM_START, Status};
 use crate::frame::Pace;
@@ -187,9 +187,10 @@ impl Conn {
     /// The answer to what `Need::Answer` asked.
     pub fn answer(&mut self, mut response: Response, now: Now) {
         let Phase::Asked(request) = &self.phase else { return };
-        if request.wants_page {
-            response = dress(response, request.lang);
-        }
+        response = match request.wants_page {
+            true => dress(response, request.lang),
+            false => translate(response, request.lang),
+        };
         let part = response.fit(request);
         let head_only = request.method == Method::Head;
         let fps = match response.body {

@@ -34,7 +34,8 @@ use crate::http::conn::{Close, Conn, Need};
 use crate::http::response::{Part, Response};
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_MAX, END_TIME_MAX, EVENTS_MAX, HELD_BYTES_MAX, INBOX_BYTES_MAX,
-    READ_BYTES, REFUSALS_MAX, REPEAT_AFTER, SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
+    LISTENERS_MAX, READ_BYTES, REFUSALS_MAX, REPEAT_AFTER, SPARE_DESCRIPTORS, SPARE_SEATS,
+    TURNS_MAX,
 };
 use crate::route::Hosts;
 
@@ -43,8 +44,10 @@ const NO_PICTURE: &str = "The camera gave no picture in time.";
 
 const WAKE: Token = Token(0);
 const SIGNAL: Token = Token(1);
-/// Listeners have the tokens from here on, guests those behind them.
+/// Listeners have the tokens from here on, …
 const FIRST_LISTENER: usize = 2;
+/// … and guests from here on.
+const FIRST_GUEST: usize = FIRST_LISTENER + LISTENERS_MAX;
 
 /// The house in service.
 pub struct Server {
@@ -248,11 +251,12 @@ impl Server {
             match event.token() {
                 WAKE => self.woken = true,
                 SIGNAL => self.signalled |= self.signals.read(&mut [0; 16]).is_ok_and(|n| n > 0),
-                Token(token) if token < FIRST_LISTENER + self.listeners.len() => {
-                    self.listeners[token - FIRST_LISTENER].accepting = true;
+                Token(token) if token < FIRST_GUEST => {
+                    let listener = self.listeners.get_mut(token - FIRST_LISTENER);
+                    listener.into_iter().for_each(|listener| listener.accepting = true);
                 }
                 Token(token) => {
-                    let seat = token - FIRST_LISTENER - self.listeners.len();
+                    let seat = token - FIRST_GUEST;
                     let Some(peer) = self.peers.get_mut(seat) else { continue };
                     peer.readable |= event.is_readable() || event.is_read_closed();
                     peer.writable |= event.is_writable();
@@ -468,7 +472,7 @@ impl Server {
         };
         let entry = self.peers.vacant_entry();
         let seat = entry.key();
-        let token = Token(FIRST_LISTENER + self.listeners.len() + seat);
+        let token = Token(FIRST_GUEST + seat);
         let both = Interest::READABLE | Interest::WRITABLE;
         if let Err(source) = self.poll.registry().register(&mut socket, token, both) {
             log::warn!("{}", Error::new("register", address, source));
