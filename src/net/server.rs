@@ -118,15 +118,19 @@ impl Server {
             let mut socket = listen(*address)?;
             let token = Token(FIRST_LISTENER + n);
             poll.registry().register(&mut socket, token, Interest::READABLE).map_err(failed)?;
-            let address = socket.local_addr().map_err(failed)?;
-            log::info!("listening on http://{address}/");
             listeners.push(Listener { socket, accepting: true });
         }
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         let own_name = uname().nodename().to_string_lossy().into_owned();
+        let disk = Disk::start(config, waker.clone())?;
+        let camera = camera::start(config, waker)?;
+        for listener in &listeners {
+            let address = listener.socket.local_addr().map_err(failed)?;
+            log::info!("listening on http://{address}/");
+        }
         Ok(Server {
-            disk: Disk::start(config, waker.clone())?,
-            camera: camera::start(config, waker)?,
+            disk,
+            camera,
             photos: Photos::new(config.every, now),
             stills: config.photo_size.is_some(),
             frames: 0,
