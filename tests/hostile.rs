@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
-use util::{Client, PATIENCE, Reply, Server, Stream, decode, until};
+use util::{Chance, Client, PATIENCE, Reply, Server, Stream, decode, until};
 
 fn start(args: &[&str]) -> Server {
     Server::start(&[&["--camera", "test"], args].concat())
@@ -670,11 +670,8 @@ fn damaged_requests_are_answered_or_closed_and_never_more() {
         b"POST /x HTTP/1.1\r\nHost: pi\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
         b"GET http://pi/%2e%2e/?fps=1&max_age=1 HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
     ];
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut chance = |limit: usize| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 33) as usize % limit
-    };
+    let mut seeded = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut chance = |limit| seeded.below(limit);
     for round in 0..1500 {
         let mut bytes = seeds[round % seeds.len()].to_vec();
         for _ in 0..=chance(3) {

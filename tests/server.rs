@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use util::client::find;
 use util::{
-    Client, Ended, Folder, PATIENCE, Reply, Server, Stream, command, decode, median, run, until,
+    Client, Folder, PATIENCE, Reply, Server, Stream, command, decode, median, one_line, run, until,
 };
 
 fn start() -> Server {
@@ -1299,14 +1299,6 @@ fn options_come_from_the_environment_too() {
     let server = Server::start_command(command);
     let (width, height, _) = decode(&server.get("/snapshot?now=1").expect(200).body);
     assert_eq!((width, height), (320, 240));
-}
-
-#[track_caller]
-fn one_line(ended: &Ended, code: i32) -> String {
-    assert_eq!(ended.status.code(), Some(code), "{}", ended.stderr);
-    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-    assert_eq!(ended.stdout, "");
-    ended.stderr.trim_end().to_owned()
 }
 
 #[test]

@@ -122,9 +122,13 @@ pub struct Client {
 impl Client {
     #[track_caller]
     pub fn connect(addr: SocketAddr) -> Client {
-        let socket = TcpStream::connect_timeout(&addr, PATIENCE).expect("connect");
-        socket.set_nodelay(true).expect("set TCP_NODELAY");
-        Client { socket, inbox: Vec::new() }
+        Client::try_connect(addr).expect("connect")
+    }
+
+    pub fn try_connect(addr: SocketAddr) -> io::Result<Client> {
+        let socket = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        socket.set_nodelay(true)?;
+        Ok(Client { socket, inbox: Vec::new() })
     }
 
     pub fn socket(&self) -> &TcpStream {

@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod guest;
+pub mod mount;
 pub mod stamp;
 
 use std::io::{BufRead, BufReader, Read};
@@ -51,6 +52,17 @@ pub fn until<T>(limit: Duration, mut question: impl FnMut() -> Option<T>) -> Opt
     }
 }
 
+/// Numbers that look random and are the same each time.
+pub struct Chance(pub u64);
+
+impl Chance {
+    /// The next one, below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
 /// The middle value; the mean of the two middle ones of an even number.
 pub fn median(values: &[f64]) -> f64 {
     assert!(!values.is_empty(), "the median of nothing");
@@ -80,6 +92,15 @@ pub struct Ended {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
+}
+
+/// A refusal to start: this exit code, one line on standard error, and that line.
+#[track_caller]
+pub fn one_line(ended: &Ended, code: i32) -> String {
+    assert_eq!(ended.status.code(), Some(code), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+    ended.stderr.trim_end().to_owned()
 }
 
 /// Runs the program to its end, at most [`PATIENCE`]; one that stays is killed and a failure.
@@ -366,12 +387,17 @@ impl Server {
     }
 
     #[track_caller]
-    pub fn stop_by(mut self, signal: rustix::process::Signal) -> String {
+    pub fn stop_by(self, signal: rustix::process::Signal) -> String {
         self.signal(signal);
-        let ended = until(Duration::from_secs(2), || self.child.try_wait().expect("wait"));
-        match ended {
+        self.ended(Duration::from_secs(2))
+    }
+
+    /// It ends by itself within `limit`, with exit code 0. Gives its whole log.
+    #[track_caller]
+    pub fn ended(mut self, limit: Duration) -> String {
+        match until(limit, || self.child.try_wait().expect("wait")) {
             Some(status) => assert_eq!(status.code(), Some(0), "ended with {status}"),
-            None => panic!("still there 2 s after {signal:?}"),
+            None => panic!("still there after {limit:?}"),
         }
         self.log.whole()
     }

@@ -44,9 +44,20 @@ pub fn check(jpeg: &[u8]) -> Result<Option<Stamp>, String> {
 /// The same JPEG without its Huffman tables.
 pub fn without_tables(jpeg: &[u8]) -> Vec<u8> {
     const HUFFMAN_TABLES: u8 = 0xc4;
+    without(jpeg, |segment| segment.marker == HUFFMAN_TABLES)
+}
+
+/// The same JPEG without its EXIF data.
+pub fn without_exif(jpeg: &[u8]) -> Vec<u8> {
+    const APPLICATION_1: u8 = 0xe1;
+    let is_exif = |s: &Segment| s.marker == APPLICATION_1 && s.body(jpeg).starts_with(b"Exif\0\0");
+    without(jpeg, is_exif)
+}
+
+fn without(jpeg: &[u8], unwanted: impl Fn(&Segment) -> bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(jpeg.len());
     let mut kept = 0;
-    for segment in segments(jpeg).filter(|segment| segment.marker == HUFFMAN_TABLES) {
+    for segment in segments(jpeg).filter(unwanted) {
         out.extend(&jpeg[kept..segment.start]);
         kept = segment.end;
     }
