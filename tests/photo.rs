@@ -792,6 +792,59 @@ fn without_photos_the_pages_offer_to_take_one() {
 // ---- room is made ----------------------------------------------------------------------------
 
 #[test]
+fn the_oldest_photos_go_when_there_are_more_than_allowed() {
+    let names = names_of(2020, 6);
+    let folder = album(&names);
+    let server = start(&["--pic", folder.arg(), "--max-photos", "3"]);
+    server.get(&format!("/thumb/{}", names[0])).expect(200);
+    let mut left = names[4..].to_vec();
+    left.push(press(&server).name);
+    let expect = |left: &[String]| {
+        assert_eq!(photos_in(folder.path()), left.iter().cloned().collect());
+    };
+    expect(&left);
+    let said = expect_lines(&server, "made room", 1);
+    assert!(said[0].contains(" 4 ") && said[0].contains(&names[0]), "{said:?}");
+    for count in 2..=3 {
+        left.push(press(&server).name);
+        left.remove(0);
+        expect(&left);
+        expect_lines(&server, "made room", count);
+    }
+    left.reverse();
+    assert_eq!(gallery(&server), left);
+    let thumbnails = names_in(&folder.path().join(".thumbnails"));
+    assert!(!thumbnails.contains(&names[0]), "{thumbnails:?}");
+}
+
+/// Nobody has looked at the gallery since the start: the limit holds all the same.
+#[test]
+fn room_is_made_for_the_first_photo_after_a_start() {
+    let folder = album(&names_of(2020, 6));
+    let server = start(&["--pic", folder.arg(), "--max-photos", "3"]);
+    press(&server);
+    assert_eq!(photos_in(folder.path()).len(), 3);
+}
+
+/// A clock that fell back must not make the photo that was just taken the oldest.
+#[test]
+fn a_photo_saved_since_the_start_is_newer_than_all_that_were_found() {
+    let names = names_of(2099, 3);
+    let folder = album(&names);
+    let server = start(&["--pic", folder.arg(), "--max-photos", "3"]);
+    let mut order: Vec<String> = names.into_iter().rev().collect();
+    for _ in 0..5 {
+        let saved = press(&server).name;
+        order.insert(0, saved.clone());
+        order.truncate(3);
+        assert_eq!(gallery(&server), order);
+        let page = server.get("/current_picture").expect(200).text();
+        assert!(page.contains(&format!("pic/{saved}")), "{page}");
+        assert_eq!(photos_in(folder.path()), order.iter().cloned().collect());
+    }
+}
+
+#[test]
 fn as_much_of_the_disk_stays_free_as_was_asked_for() {
     const KIB: u64 = 1024;
     let folder = Folder::new();

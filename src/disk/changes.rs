@@ -56,6 +56,10 @@ impl Work<Change> for Changes {
         if let Err(error) = thumbnail::sweep(path) {
             log::debug!("{}", Error::new("sweep the thumbnails in", path.display(), error));
         }
+        // From here on the album knows how many photos there are, before anybody has looked.
+        if let Err(error) = self.album.excerpt(0, 0) {
+            log::warn!("{error}");
+        }
     }
 
     fn answer(&mut self, change: Change) -> Answer {
