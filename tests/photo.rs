@@ -928,6 +928,10 @@ fn a_full_disk_is_said_in_words_and_nothing_half_written_is_left() {
             let reply = send(server.addr(), "POST", "/photo", accept, "").expect(507);
             assert!(reply.text().contains("the disk is full"), "{}", reply.text());
         }
+        if left == 0 {
+            let reply = post(&server, "/gallery/keep", &format!("name={}", first.name));
+            assert!(reply.expect(507).text().contains("the disk is full"));
+        }
         stream.frame();
         assert_eq!(gallery(&server), [&*first.name]);
         server.get(&format!("/thumb/{}", first.name)).expect(200);
@@ -1112,6 +1116,8 @@ fn damaged_content_harms_only_itself() {
     server.get(&format!("/thumb/{}", names[0])).expect(200);
     let reply = post(&server, "/gallery/archive", "").expect(200);
     assert_eq!(unzip(&reply.body).len(), 5);
+    post(&server, "/gallery/keep", &format!("name={}", names[0])).expect(507);
+    assert_eq!(unfinished(folder.path()), [""; 0]);
     for name in &names {
         delete(&server, name).expect(204);
     }

@@ -299,9 +299,14 @@ fn replace(folder: &OwnedFd, name: &str, temporary: &str, bytes: &[u8]) -> io::R
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, temporary, flags, Mode::from_raw_mode(0o644))?);
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    renameat(folder, temporary, folder, name)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| Ok(renameat(folder, temporary, folder, name)?));
+    if written.is_err() {
+        let _ = unlinkat(folder, temporary, AtFlags::empty());
+    }
+    written?;
     File::from(folder.try_clone()?).sync_all()
 }
 
