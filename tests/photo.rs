@@ -323,16 +323,22 @@ fn a_photo_is_a_frame_of_the_stream_with_nothing_but_exif_data_added() {
 
 #[test]
 fn a_photo_is_never_from_before_the_press() {
-    // Slow, so that the newest frame is old when the button is pressed.
-    let server = start(&["--fps", "2"]);
-    let mut stream = Stream::open(server.addr(), "/video_feed");
-    stream.frame();
-    for _ in 0..4 {
-        let pressed = now();
-        let taken = unix(&press(&server).taken);
-        // Milliseconds are cut off.
-        assert!(taken >= pressed - 0.001, "taken {} s before the press", pressed - taken);
-        assert!(taken <= now(), "taken in the future");
+    // In a large picture much can happen between the moment it shows and its being there; at a
+    // slow pace the newest frame is old when the button is pressed.
+    for (fps, size, presses) in [("30", "1920x1080", 20), ("2", "640x480", 3)] {
+        let server = start(&["--fps", fps, "--size", size]);
+        let mut stream = Stream::open(server.addr(), "/video_feed");
+        stream.frame();
+        let mut chance = Chance(7);
+        for _ in 0..presses {
+            // Not always just after a frame, as the answer to the press before is.
+            thread::sleep(Duration::from_micros(chance.below(40_000) as u64));
+            let pressed = now();
+            let taken = unix(&press(&server).taken);
+            // Milliseconds are cut off.
+            assert!(taken >= pressed - 0.001, "taken {} s before the press", pressed - taken);
+            assert!(taken <= now(), "taken in the future");
+        }
     }
 }
 
@@ -406,9 +412,11 @@ fn two_programs_on_one_folder_never_overwrite_each_others_photos() {
     let receipts = thread::scope(|scope| {
         let ours: Vec<_> = (0..2).map(|_| scope.spawn(press_until_over)).collect();
         let mut all = Vec::new();
-        for _ in 0..5 {
+        for n in 0..40 {
             let second = server(200);
-            all.extend((0..3).map(|_| press(&second)));
+            if n % 8 == 0 {
+                all.extend((0..3).map(|_| press(&second)));
+            }
         }
         over.store(true, Ordering::Relaxed);
         all.extend(ours.into_iter().flat_map(|thread| thread.join().unwrap()));
@@ -1391,7 +1399,7 @@ fn a_program_that_is_killed_loses_no_photo_and_leaves_none_half_written() {
 
 #[test]
 fn ten_thousand_photos_cost_a_page_of_the_gallery_no_more_than_a_hundred_do() {
-    const MEMORY_KIB: u64 = 4096;
+    const MEMORY_KIB: u64 = 2048;
     let servers = [100, 10_000].map(|count| {
         let folder = album(&names_of(2026, count));
         let server = start(&["--pic", folder.arg()]);

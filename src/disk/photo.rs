@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use exif::experimental::Writer;
 use exif::{Field, In, Tag, Value};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, linkat, openat, renameat,
-    renameat_with, statat, unlinkat,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, linkat, openat,
+    renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use tz::{DateTime, TimeZone};
@@ -225,8 +225,12 @@ impl<'f> Temporary<'f> {
                 Ok(file) => {
                     let file = File::from(file);
                     // So that another program's sweep leaves it alone. Not all disks have locks.
-                    let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-                    return Ok(Temporary { folder, name, file, published: false });
+                    let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+                    // A sweep that was quicker has it, or has removed it already.
+                    let swept = locked == Err(Errno::WOULDBLOCK) || fstat(&file)?.st_nlink == 0;
+                    if !swept {
+                        return Ok(Temporary { folder, name, file, published: false });
+                    }
                 }
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
