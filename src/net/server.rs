@@ -178,6 +178,11 @@ impl Server {
         self.photos.stop();
         for asker in self.photos.take_all() {
             self.refuse(asker, Response::unavailable("This site is ending."), now);
+            if let Asker::Guest { ticket, .. } = asker
+                && let Some(seat) = self.seat_of(ticket)
+            {
+                self.drive(seat, now); // before it is closed
+            }
         }
         for seat in self.seats_that(|peer| !peer.awaits_change) {
             self.close(seat, Close::Shutdown);
