@@ -149,7 +149,8 @@ impl Album {
         for name in names {
             match unlinkat(&folder, name.to_string(), AtFlags::empty()) {
                 Ok(()) => removal.removed.push(*name),
-                Err(Errno::NOENT) => removal.absent.push(*name),
+                // A folder of that name is no photo.
+                Err(Errno::NOENT | Errno::ISDIR) => removal.absent.push(*name),
                 Err(errno) => removal.failed.push((*name, Reason(&errno.into()).to_string())),
             }
             if !matches!(removal.failed.last(), Some((failed, _)) if failed == name) {

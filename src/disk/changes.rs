@@ -56,10 +56,6 @@ impl Work<Change> for Changes {
         if let Err(error) = thumbnail::sweep(path) {
             log::debug!("{}", Error::new("sweep the thumbnails in", path.display(), error));
         }
-        // From here on the album knows how many photos there are, before anybody has looked.
-        if let Err(error) = self.album.excerpt(0, 0) {
-            log::warn!("{error}");
-        }
     }
 
     fn answer(&mut self, change: Change) -> Answer {
@@ -73,7 +69,7 @@ impl Work<Change> for Changes {
     /// The gallery is asked for soon after: it finds the thumbnail made.
     fn tidy(&mut self) {
         if let Some(name) = self.fresh.take()
-            && let Err(error) = thumbnail::open(self.album.path(), name, ".new-saved")
+            && let Err(error) = thumbnail::open(self.album.path(), name, "saved")
         {
             log::debug!("{error}");
         }

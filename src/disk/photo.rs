@@ -185,21 +185,26 @@ pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
 
 /// Make the folder at `path` if there is none, and those above it, to stay.
 pub fn make_folder(path: &Path) -> Result<()> {
-    let make = |path: &Path, above: &Path| {
+    let made = |path: &Path| {
         match fs::create_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
             made => made?,
         }
-        File::from(open_folder(above)?).sync_all()
-    };
-    let mut missing: Vec<&Path> = path.ancestors().take_while(|path| !path.is_dir()).collect();
-    missing.retain(|path| !path.as_os_str().is_empty()); // where we are
-    for path in missing.into_iter().rev() {
         let above = path.parent().filter(|above| !above.as_os_str().is_empty());
-        make(path, above.unwrap_or(Path::new(".")))
-            .map_err(|source| Error::new("make the folder", path.display(), source))?;
+        File::from(open_folder(above.unwrap_or(Path::new(".")))?).sync_all()
+    };
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(missing).collect();
+    for path in missing.into_iter().rev() {
+        made(path).map_err(|source| Error::new("make the folder", path.display(), source))?;
     }
-    Ok(())
+    match path.is_dir() {
+        true => Ok(()),
+        false => {
+            let source = Errno::NOTDIR.into();
+            Err(Error::new("use as a folder", path.display(), source))
+        }
+    }
 }
 
 pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {

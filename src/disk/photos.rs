@@ -54,7 +54,7 @@ impl Photos {
 
     pub fn thumbnail(&self, name: PhotoName, forever: bool) -> Result<Option<Page>> {
         let Entry::File(found) = self.pic.open(&name.to_string())? else { return Ok(None) };
-        let small = thumbnail::open(self.album.path(), name, ".new-looked")?;
+        let small = thumbnail::open(self.album.path(), name, "looked")?;
         Ok(small.map(|bytes| {
             let mut response = Response::new(Status::Ok, "image/jpeg", Body::Bytes(bytes.into()));
             // Made of the photo, and changes with it.

@@ -59,7 +59,8 @@ struct Status<'f> {
     uptime: u64,
     camera: Camera<'f>,
     viewers: usize,
-    photos: Photos,
+    /// None if the folder cannot be listed; the log says why.
+    photos: Option<Photos>,
     interval: Option<IntervalStatus<'f>>,
     disk: Disk,
 }
@@ -96,7 +97,6 @@ struct IntervalStatus<'f> {
 }
 
 pub fn json(facts: &Facts, album: &Album) -> Result<Vec<u8>> {
-    let photos = album.excerpt(0, 0)?;
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         time: local(SystemTime::now()),
@@ -108,11 +108,17 @@ pub fn json(facts: &Facts, album: &Album) -> Result<Vec<u8>> {
             drops: facts.drops,
         },
         viewers: facts.viewers,
-        photos: Photos { count: photos.total, bytes: photos.bytes },
+        photos: photos(album),
         interval: facts.interval.as_ref().map(IntervalStatus::of),
         disk: Disk { free: album.free().ok() },
     };
     serde_json::to_vec(&status).map_err(|e| Error::found("write", "the status", e.to_string()))
+}
+
+/// A disk that fails does not take the rest of the status away.
+fn photos(album: &Album) -> Option<Photos> {
+    let all = album.excerpt(0, 0).inspect_err(|error| log::warn!("{error}")).ok()?;
+    Some(Photos { count: all.total, bytes: all.bytes })
 }
 
 impl<'f> IntervalStatus<'f> {
@@ -135,7 +141,6 @@ pub fn interval_json(interval: Option<&Interval>) -> Result<Vec<u8>> {
 
 /// What a person sees of the status.
 pub fn page(facts: &Facts, album: &Album, lang: Lang) -> Result<String> {
-    let photos = album.excerpt(0, 0)?;
     let camera = &facts.camera;
     let working = match (&camera.reason, camera.test, facts.viewers) {
         (Some(reason), ..) => lang.fill("No signal: {}", &[reason]),
@@ -154,8 +159,10 @@ pub fn page(facts: &Facts, album: &Album, lang: Lang) -> Result<String> {
     rows.push(("Frames", facts.frames.to_string()));
     rows.push(("Frames dropped", (damaged + empty + broken).to_string()));
     rows.push(("Viewers", facts.viewers.to_string()));
-    rows.push(("Photos", photos.total.to_string()));
-    rows.push(("Space used", size(photos.bytes)));
+    if let Some(photos) = photos(album) {
+        rows.push(("Photos", photos.count.to_string()));
+        rows.push(("Space used", size(photos.bytes)));
+    }
     rows.extend(album.free().ok().map(|free| ("Space free", size(free))));
     rows.push(("Running for", span(whole(facts.uptime), lang)));
     rows.push(("Time", for_people(SystemTime::now())));

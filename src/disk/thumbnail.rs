@@ -27,8 +27,8 @@ const FOLDER: &str = ".thumbnails";
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The thumbnail of a photo, from the cache or made now. None: there is no such photo, or nothing
-/// can be made of it. `scratch` is the thread's own name for a file being written.
-pub fn open(pic: &Path, name: PhotoName, scratch: &str) -> Result<Option<Vec<u8>>> {
+/// can be made of it. `thread` tells the caller's thread from others.
+pub fn open(pic: &Path, name: PhotoName, thread: &str) -> Result<Option<Vec<u8>>> {
     let failed = |doing| move |errno: Errno| Error::new(doing, name, errno.into());
     let Ok(folder) = open_folder(pic) else { return Ok(None) };
     let file = match openat(&folder, name.to_string(), READ | OFlags::NONBLOCK, Mode::empty()) {
@@ -51,7 +51,7 @@ pub fn open(pic: &Path, name: PhotoName, scratch: &str) -> Result<Option<Vec<u8>
         }
     };
     if let Some(cache) = cache
-        && let Err(errno) = store(&cache, name, &stat, &small, scratch)
+        && let Err(errno) = store(&cache, name, &stat, &small, thread)
     {
         log::debug!("{}", Error::new("keep the thumbnail of", name, errno.into()));
     }
@@ -114,8 +114,10 @@ fn store(
     name: PhotoName,
     photo: &Stat,
     small: &[u8],
-    scratch: &str,
+    thread: &str,
 ) -> rustix::io::Result<()> {
+    // Its own, also among programs that share the folder.
+    let scratch = &format!(".new-{}-{thread}", std::process::id());
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(cache, scratch, flags, Mode::from_raw_mode(0o644))?);
