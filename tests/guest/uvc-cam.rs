@@ -34,6 +34,9 @@
 //! lost N              the next N frames lose a packet on the wire (isochronous only)
 //! stall               the endpoint stalls before the next frame (bulk only)
 //! refuse N            the next N COMMITs are refused, so that STREAMON fails
+//! mute WxH|off        the stream starts in that size, but no frames come
+//! dark MS             for so long after a start, JPEGs are black, as those of a cold camera
+//! starts              answered, in place of S, with how often a stream has started
 //! ```
 
 use std::collections::VecDeque;
@@ -124,6 +127,8 @@ struct State {
     faults: Faults,
     /// The next frame's number.
     number: u32,
+    /// COMMITs that were not refused.
+    starts: u32,
 }
 
 struct Transfer {
@@ -138,6 +143,7 @@ struct Agreed {
     width: u16,
     height: u16,
     interval: Duration,
+    since: Instant,
 }
 
 /// What goes wrong; numbers count down frame by frame.
@@ -156,6 +162,8 @@ struct Faults {
     lost: u32,
     stall: bool,
     refuse: u32,
+    mute: Option<(u16, u16)>,
+    dark: Duration,
 }
 
 impl Model {
@@ -226,6 +234,7 @@ impl Model {
             width,
             height,
             interval: Duration::from_nanos(u64::from(u32_le(&probe[4..])) * 100),
+            since: Instant::now(),
         }
     }
 }
@@ -266,6 +275,7 @@ impl Camera {
             controls: [0, 50],
             faults: Faults::default(),
             number: 0,
+            starts: 0,
         };
         Camera { model, state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -274,7 +284,8 @@ impl Camera {
         self.state.lock().expect("no thread panics with the state locked")
     }
 
-    /// Carries out a command; tells the number of the first frame that is made after it.
+    /// Carries out a command; tells the number of the first frame that is made after it, or what
+    /// it asks for.
     fn command(self: &Arc<Camera>, line: &str) -> Result<u32, String> {
         let mut words = line.split_whitespace();
         let verb = words.next().unwrap_or_default();
@@ -282,6 +293,7 @@ impl Camera {
         match verb {
             "plug" => self.plug().map_err(|fault| format!("plug: {fault}"))?,
             "unplug" => self.unplug(),
+            "starts" => return Ok(self.lock().starts),
             _ => {
                 let state = &mut *self.lock();
                 self.spoil(&mut state.faults, verb, argument)
@@ -309,6 +321,9 @@ impl Camera {
             "lost" if !self.model.bulk => faults.lost = count()?,
             "stall" if self.model.bulk => faults.stall = true,
             "refuse" => faults.refuse = count()?,
+            "mute" if argument == "off" => faults.mute = None,
+            "mute" => faults.mute = Some(size(argument)?),
+            "dark" => faults.dark = Duration::from_millis(argument.parse().ok()?),
             _ => return None,
         }
         Some(())
@@ -405,13 +420,13 @@ impl Camera {
         loop {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let mut state = self.lock();
-            let Some(agreed) = state.stream.filter(|_| !state.faults.frozen) else {
+            let Some(agreed) = state.stream.filter(|agreed| state.faults.let_pass(agreed)) else {
                 due = Instant::now() + Duration::from_millis(5);
                 continue;
             };
             let number = state.number;
             state.number += 1;
-            let shot = Shot::take(&mut state.faults);
+            let shot = Shot::take(&mut state.faults, &agreed);
             drop(state);
 
             let interval = shot.rate.map_or(agreed.interval, |r| Duration::from_secs_f64(1.0 / r));
@@ -562,6 +577,7 @@ fn streaming_parameters(
                     return None;
                 }
                 state.stream = Some(model.agreed(&probe));
+                state.starts += 1;
             }
             Some(vec![])
         }
@@ -715,10 +731,17 @@ struct Shot {
     error: bool,
     lost: bool,
     stall: bool,
+    dark: bool,
+}
+
+impl Faults {
+    fn let_pass(&self, agreed: &Agreed) -> bool {
+        !self.frozen && self.mute != Some((agreed.width, agreed.height))
+    }
 }
 
 impl Shot {
-    fn take(faults: &mut Faults) -> Shot {
+    fn take(faults: &mut Faults, agreed: &Agreed) -> Shot {
         Shot {
             rate: faults.rate,
             pad: faults.pad,
@@ -731,6 +754,7 @@ impl Shot {
             error: countdown(&mut faults.error),
             lost: countdown(&mut faults.lost),
             stall: std::mem::take(&mut faults.stall),
+            dark: agreed.since.elapsed() < faults.dark,
         }
     }
 
@@ -740,7 +764,7 @@ impl Shot {
         let mut picture = match format {
             Format::Yuyv => yuyv(width, height, number),
             Format::Mjpg => {
-                let rest = jpeg(width, height, number, self.pad, !self.tables_missing);
+                let rest = jpeg(agreed, number, self);
                 stamped(&rest, number, monotonic())
             }
         };
@@ -820,9 +844,10 @@ fn yuyv(width: u16, height: u16, number: u32) -> Vec<u8> {
 
 /// A baseline 4:2:2 JPEG, all that follows its stamp: 8x8 blocks of one colour each, so that no
 /// transform is needed.
-fn jpeg(width: u16, height: u16, number: u32, pad: usize, tables: bool) -> Vec<u8> {
+fn jpeg(agreed: &Agreed, number: u32, shot: &Shot) -> Vec<u8> {
+    let Agreed { width, height, .. } = *agreed;
     let mut out = vec![];
-    let mut left = pad;
+    let mut left = shot.pad;
     while left > 4 {
         let bytes = left.min(60_000);
         segment(&mut out, 0xeb, &vec![0x55; bytes - 4]);
@@ -832,7 +857,7 @@ fn jpeg(width: u16, height: u16, number: u32, pad: usize, tables: bool) -> Vec<u
     segment(&mut out, 0xdb, &[&[0][..], &[8; 64], &[1], &[8; 64]].concat());
     let ([h1, h0], [w1, w0]) = (height.to_be_bytes(), width.to_be_bytes());
     segment(&mut out, 0xc0, &[8, h1, h0, w1, w0, 3, 1, 0x21, 0, 2, 0x11, 1, 3, 0x11, 1]);
-    if tables {
+    if !shot.tables_missing {
         for table in HUFFMAN_TABLES {
             segment(&mut out, 0xc4, table);
         }
@@ -842,9 +867,10 @@ fn jpeg(width: u16, height: u16, number: u32, pad: usize, tables: bool) -> Vec<u
     let (columns, rows) = (usize::from(width).div_ceil(16), usize::from(height).div_ceil(8));
     for y in 0..rows {
         for x in 0..columns {
-            let (cb, cr) = chroma(x, columns);
-            scan.block(0, luma(2 * x, y, number));
-            scan.block(0, luma(2 * x + 1, y, number));
+            let (cb, cr) = if shot.dark { (128, 128) } else { chroma(x, columns) };
+            for x in [2 * x, 2 * x + 1] {
+                scan.block(0, if shot.dark { 0 } else { luma(x, y, number) });
+            }
             scan.block(1, cb);
             scan.block(2, cr);
         }

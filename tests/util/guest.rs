@@ -125,7 +125,8 @@ impl UsbCamera {
         UsbCamera { child, answers, name: name.to_owned() }
     }
 
-    /// Gives a command; tells the number of the first frame that is made after it.
+    /// Gives a command; tells the number of the first frame that is made after it, or what the
+    /// command asks for.
     #[track_caller]
     pub fn tell(&mut self, command: &str) -> u32 {
         let commands = self.child.stdin.as_mut().expect("piped");

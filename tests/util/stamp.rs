@@ -65,6 +65,14 @@ fn without(jpeg: &[u8], unwanted: impl Fn(&Segment) -> bool) -> Vec<u8> {
     out
 }
 
+/// Width and height in pixels, as the head of a baseline JPEG tells them.
+pub fn size(jpeg: &[u8]) -> Option<(u32, u32)> {
+    const BASELINE: u8 = 0xc0;
+    let frame = segments(jpeg).find(|segment| segment.marker == BASELINE)?;
+    let &[_, h1, h0, w1, w0, ..] = frame.body(jpeg) else { return None };
+    Some((u16::from_be_bytes([w1, w0]).into(), u16::from_be_bytes([h1, h0]).into()))
+}
+
 /// A marker segment: where it begins (at its 0xff), and where the next one does.
 struct Segment {
     marker: u8,
