@@ -682,7 +682,9 @@ impl Operator {
         exposed
     }
 
+    /// For all who wished for it so far; the loop asks again for one who pressed too late.
     fn hand_over(&self, still: Still) {
+        self.slot.take_still_wish();
         self.slot.put_still(still);
         self.wake();
     }
@@ -781,6 +783,9 @@ impl Operator {
         let mut jpeg = self.pool.1.try_recv().unwrap_or_default();
         jpeg.clone_from(&absence.jpeg);
         self.publish(jpeg, now, picture);
+        if self.slot.take_still_wish() {
+            self.hand_over(Still::LikeStream); // when the camera is back, nobody waits for it
+        }
     }
 
     /// Play the test picture until nobody watches or a camera appears.

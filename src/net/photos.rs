@@ -81,6 +81,11 @@ impl Photos {
         self.take_if(|wait| wait.still && frame.taken >= wait.pressed)
     }
 
+    /// Whether somebody waits for a frame in the size of photos.
+    pub fn want_still(&self) -> bool {
+        self.waits.iter().any(|wait| wait.still)
+    }
+
     /// There are no frames in the size of photos: the stream's will do.
     pub fn give_up_stills(&mut self) {
         self.waits.iter_mut().for_each(|wait| wait.still = false);
@@ -250,7 +255,9 @@ mod tests {
         assert!(photos.press(asker, slot.watch(), true, at(later)));
         assert!(photos.take(&frame(later, live(true))).is_empty(), "of the stream's size");
         assert!(photos.take_still(&frame(start, live(true))).is_empty(), "before the press");
+        assert!(photos.want_still());
         assert_eq!(photos.take_still(&frame(later, live(true))), [asker]);
+        assert!(!photos.want_still());
         assert!(photos.press(asker, slot.watch(), true, at(later)));
         photos.give_up_stills();
         assert_eq!(photos.take(&frame(later, live(true))), [asker]);

@@ -303,6 +303,9 @@ impl Server {
                 for asker in self.photos.take_still(&frame) {
                     self.develop(asker, &frame, now);
                 }
+                if self.photos.want_still() {
+                    self.camera.want_still();
+                }
             }
             Some(Still::LikeStream) => self.photos.give_up_stills(),
             None => {}
