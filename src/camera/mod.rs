@@ -135,7 +135,6 @@ enum End {
 struct Absence {
     reason: Arc<str>,
     jpeg: Vec<u8>,
-    since: Instant,
     next_picture: Instant,
 }
 
@@ -151,6 +150,8 @@ struct Operator {
     /// The size of the last frames: NO SIGNAL has it too.
     size: Option<(u32, u32)>,
     absence: Option<Absence>,
+    /// Since when it is gone, whether somebody watches or not, so that it is said once.
+    lost: Option<Instant>,
     reopen_after: Duration,
     /// What was said of the nodes that could not be used, so that it is said once.
     complaint: String,
@@ -167,6 +168,7 @@ impl Operator {
             known: None,
             size: None,
             absence: None,
+            lost: None,
             reopen_after: REOPEN_MIN,
             complaint: String::new(),
         }
@@ -312,7 +314,7 @@ impl Operator {
             return Ok(found.swap_remove(at));
         }
         // A camera that is gone for a moment comes back; another one is not its view.
-        let waits = self.absence.as_ref().is_some_and(|gone| gone.since.elapsed() < SWAP_TIME);
+        let waits = self.lost.is_some_and(|since| since.elapsed() < SWAP_TIME);
         if !found.is_empty() && waits && self.known.is_some() {
             return Err(Error::found("find", "the camera", "it is unplugged".to_owned()));
         }
@@ -513,7 +515,7 @@ impl Operator {
 
     /// For lines that every attempt repeats: a loss is one line, and so is its end.
     fn level(&self) -> log::Level {
-        if self.absence.is_some() { log::Level::Debug } else { log::Level::Info }
+        if self.lost.is_some() { log::Level::Debug } else { log::Level::Info }
     }
 
     /// Take what the device has and publish the newest of it.
@@ -710,9 +712,10 @@ impl Operator {
     /// The camera gives frames: if it was gone, it is back.
     fn recovered(&mut self, now: Instant) {
         self.reopen_after = REOPEN_MIN;
-        if let Some(absence) = self.absence.take() {
+        self.absence = None;
+        if let Some(since) = self.lost.take() {
             self.slot.report(|state| (state.online, state.reason) = (true, None));
-            let gone = now.duration_since(absence.since).as_secs_f64();
+            let gone = now.duration_since(since).as_secs_f64();
             log::info!("camera back after {gone:.1} s");
         }
     }
@@ -756,13 +759,14 @@ impl Operator {
         let reason = reason_of(error);
         let told = reason.clone();
         self.slot.report(|state| (state.online, state.reason) = (false, Some(told)));
-        match &self.absence {
+        match (&self.absence, self.lost) {
+            (Some(absence), _) if *absence.reason == *reason => return,
+            (_, Some(_)) => log::debug!("camera still lost: {reason}"),
             // A camera that was never there was missed at the start, in a line of its own.
-            None if self.known.is_none() => log::debug!("camera absent: {reason}"),
-            None => log::warn!("camera lost: {reason}"),
-            Some(absence) if *absence.reason == *reason => return,
-            Some(_) => log::debug!("camera still lost: {reason}"),
+            _ if self.known.is_none() => log::debug!("camera absent: {reason}"),
+            _ => log::warn!("camera lost: {reason}"),
         }
+        self.lost.get_or_insert(now);
         let size = self.size.or(self.config.size).unwrap_or(RAW_SIZE);
         let mut jpeg = Vec::new();
         let drawn = new_encoder(PATTERN_QUALITY)
@@ -770,9 +774,8 @@ impl Operator {
         if !matches!(drawn, Ok(Ok(()))) {
             log::error!("camera: NO SIGNAL cannot be drawn");
         }
-        let since = self.absence.as_ref().map_or(now, |absence| absence.since);
         let next_picture = self.absence.as_ref().map_or(now, |absence| absence.next_picture);
-        self.absence = Some(Absence { reason: reason.into(), jpeg, since, next_picture });
+        self.absence = Some(Absence { reason: reason.into(), jpeg, next_picture });
     }
 
     /// Publish NO SIGNAL if the camera is gone and a second is over.
