@@ -544,7 +544,7 @@ impl Operator {
             self.recovered(now); // a whole frame, whether it is shown or not
         }
         if let Some(jpeg) = jpeg {
-            let settled = now.duration_since(run.started) >= SETTLE_TIME;
+            let settled = taken.duration_since(run.started) >= SETTLE_TIME;
             run.shown += 1;
             self.publish(jpeg, taken, Picture::Live { settled });
         }
@@ -668,8 +668,8 @@ impl Operator {
                 Err(error) => break Err(error),
             };
             frames += 1;
-            let settled = frames >= STILL_FRAMES_MIN && now >= settled_at;
             let captured = filled.captured;
+            let settled = frames >= STILL_FRAMES_MIN && captured >= settled_at;
             let jpeg = self.render(run, &filled, settled, now);
             if let Err(error) = run.capture.requeue(filled) {
                 break Err(error);
