@@ -401,6 +401,19 @@ struct Run {
     shown: u64,
 }
 
+impl Run {
+    /// What the device has filled, if it has.
+    fn next(&mut self, ready: Ready) -> Result<Option<Filled>> {
+        match self.capture.dequeue()? {
+            // An error state that no read reports would make us spin.
+            None if ready.failed => {
+                Err(Error::found("read from", "the camera", "the driver failed".into()))
+            }
+            filled => Ok(filled),
+        }
+    }
+}
+
 impl Operator {
     fn capture(&mut self, device: Device) -> End {
         let mut run = match self.begin(device) {
@@ -523,13 +536,7 @@ impl Operator {
         if ready == Ready::default() {
             return Ok(());
         }
-        let Some(mut filled) = run.capture.dequeue()? else {
-            // An error state that no read reports would make us spin.
-            return match ready.failed {
-                true => Err(Error::found("read from", "the camera", "the driver failed".into())),
-                false => Ok(()),
-            };
-        };
+        let Some(mut filled) = run.next(ready)? else { return Ok(()) };
         // Encoding may be slower than the camera: then only the newest frame is worth it.
         let reads_more = if run.encoder.is_some() { DEQUEUES_MAX } else { 0 };
         for _ in 0..reads_more {
@@ -656,13 +663,13 @@ impl Operator {
             let now = Instant::now();
             self.slot.clear_nudge(); // demand is looked at when the stream goes on
             let failed = |reason: &str| Error::found("take", "a photo", reason.to_owned());
-            match woken {
+            let device = match woken {
                 Err(source) => break Err(Error::new("wait for", "the camera", source)),
                 Ok(_) if self.slot.stopping() => break Err(failed("the program ends")),
                 Ok(_) if now >= end => break Err(failed("no whole frame in time")),
-                Ok(_) => {}
-            }
-            let filled = match run.capture.dequeue() {
+                Ok([_, device]) => device,
+            };
+            let filled = match run.next(device) {
                 Ok(Some(filled)) => filled,
                 Ok(None) => continue,
                 Err(error) => break Err(error),
