@@ -9,7 +9,7 @@
 
 mod util;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs::{self, File, Permissions};
 use std::net::{Shutdown, TcpStream};
@@ -18,14 +18,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
 use util::client::try_decode;
 use util::guest::{self, UsbCamera, v4l2_ctl, vivid};
 use util::stamp::{self, Stamp};
-use util::{PATIENCE, Server, Stream, command, decode, median, run, until};
+use util::{Client, PATIENCE, Reply, Server, Stream, command, decode, median, run, until};
 
 const VIVID: [&str; 1] = ["vivid:node_types=1:num_inputs=1"];
 const USB: [&str; 2] = ["vhci-hcd", "uvcvideo"];
@@ -329,7 +330,7 @@ fn viewers_see_every_unplug_and_replug_and_nothing_is_left_behind() {
         let least = |some: &[Belongings]| some.iter().map(|some| some.memory_kib).min();
         let (start, end) = (least(&counts[2..7]), least(&counts[CYCLES - 4..]));
         assert!(end <= start.map(|kib| kib + GROWTH_KIB_MAX), "memory grew: {start:?}, {end:?}");
-        viewers.into_iter().for_each(|viewer| drop(viewer.leave()));
+        leave(viewers);
         drop(server);
 
         it_is_found_under_another_number(&mut camera, "auto");
@@ -495,7 +496,7 @@ fn a_failing_driver_is_taken_up_again() {
             assert_eq!(others(&viewer.seen_from(mark)).count(), 0);
         }
         assert_eq!(server.fds(), fds);
-        viewers.into_iter().for_each(|viewer| drop(viewer.leave()));
+        leave(viewers);
     });
 }
 
@@ -651,6 +652,379 @@ fn runs(server: &Server) -> BTreeMap<PathBuf, String> {
         (entry.path(), read("comm") + &read("schedstat") + &read("syscall"))
     });
     threads.collect()
+}
+
+// ---- photos ---------------------------------------------------------------------------------
+
+const STREAM_SIZE: (u32, u32) = (640, 480);
+const LARGEST_SIZE: (u32, u32) = (1920, 1080);
+
+#[test]
+fn a_photo_of_another_size_interrupts_the_stream_and_gives_it_back() {
+    guest::run(&USB, || {
+        let mut camera = UsbCamera::plugged("Rig", &["--sizes", "640x480,1280x720,1920x1080"]);
+        let server = serving_photos("max");
+        a_cold_camera_gives_a_bright_photo(&mut camera, &server, LARGEST_SIZE);
+        let viewers = [Viewer::open(&server, stamped), Viewer::open(&server, stamped)];
+        a_size_s_first_frames_are_not_photos(&mut camera, &server, &viewers);
+        photos_one_after_the_other_leave_nothing_behind(&server, &viewers);
+        those_who_press_at_once_share_an_interruption(&mut camera, &server, &viewers);
+        a_size_that_fails_gives_way_to_the_stream_s(&mut camera, &server, &viewers);
+        a_stream_that_does_not_come_back_at_once_is_waited_for(&mut camera, &server, &viewers);
+        a_camera_unplugged_during_a_photo_is_missed(&mut camera, &server, &viewers);
+        leave(viewers);
+        drop(server);
+
+        for (asked, given) in [("4000x3000", LARGEST_SIZE), ("1000x700", (1280, 720))] {
+            let server = serving_photos(asked);
+            a_cold_camera_gives_a_bright_photo(&mut camera, &server, given);
+            let viewers = [Viewer::open(&server, stamped)];
+            assert_eq!(photo_while_watched(&server, &viewers).size, given, "{asked}");
+            leave(viewers);
+        }
+
+        let server = serving_photos("640x480");
+        let viewers = [Viewer::open(&server, stamped)];
+        wait_for_frames(&viewers);
+        let starts = camera.tell("starts");
+        assert_eq!(photo_while_watched(&server, &viewers).size, STREAM_SIZE);
+        wait_for_frames(&viewers);
+        assert_eq!(camera.tell("starts"), starts, "interrupted for the size that it has");
+        leave(viewers);
+    });
+}
+
+/// Streams in `STREAM_SIZE`.
+#[track_caller]
+fn serving_photos(size: &str) -> Server {
+    Server::start(&["--size", "640x480", "--fps", "15", "--photo-size", size])
+}
+
+/// A photo on the disk.
+#[derive(Debug)]
+struct Photo {
+    name: String,
+    size: (u32, u32),
+    file: Vec<u8>,
+}
+
+impl Photo {
+    /// The photo that `reply` tells of.
+    #[track_caller]
+    fn of(server: &Server, reply: Reply) -> Photo {
+        let reply = reply.expect(201);
+        let name = reply.header("Location").and_then(|place| place.strip_prefix("pic/"));
+        let name = name.expect("the photo's place").to_owned();
+        let file = fs::read(server.folder().path().join("pic").join(&name)).expect("the photo");
+        let size = stamp::size(&file).expect("a whole head");
+        let told = format!("\"width\":{},\"height\":{},", size.0, size.1);
+        assert!(reply.text().contains(&told), "{told} {}", reply.text());
+        // 2026-11-22_14-03-55.jpg was taken on 2026:11:22 14:03:55.
+        let date = name[..19].replace('-', ":").replace('_', " ");
+        assert!(util::client::find(&file, date.as_bytes()).is_some(), "no {date} in its EXIF data");
+        Photo { name, size, file }
+    }
+
+    /// The number of the camera's frame, once it is found to be whole.
+    #[track_caller]
+    fn number(&self) -> u32 {
+        match stamped(&stamp::without_exif(&self.file)) {
+            Picture::Frame(number) => number,
+            picture => panic!("{}: {picture:?}", self.name),
+        }
+    }
+}
+
+/// Presses the button; the reply is to be read.
+#[track_caller]
+fn press(server: &Server) -> Client {
+    let mut client = Client::connect(server.addr());
+    let host = server.addr();
+    client.send(format!("POST /photo HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n"));
+    client
+}
+
+#[track_caller]
+fn photo(server: &Server) -> Photo {
+    Photo::of(server, press(server).reply())
+}
+
+/// Takes a photo, during which viewers see nothing but the stream and its last frame once more.
+#[track_caller]
+fn photo_while_watched(server: &Server, viewers: &[Viewer]) -> Photo {
+    viewers.iter().for_each(|viewer| drop(viewer.live_from(viewer.mark())));
+    let marks: Vec<usize> = viewers.iter().map(|viewer| viewer.mark() - 1).collect();
+    let photo = photo(server);
+    wait_for_frames(viewers);
+    for (viewer, mark) in viewers.iter().zip(marks) {
+        let seen = viewer.seen_from(mark);
+        assert_eq!(others(&seen).count(), 0, "a photo is no loss of signal");
+        let sizes: BTreeSet<_> = seen.iter().map(|sight| stamp::size(&sight.jpeg)).collect();
+        assert_eq!(sizes.len(), 1, "the stream has changed its size: {sizes:?}");
+    }
+    photo
+}
+
+/// Waits until each viewer has seen some frames that are captured from now on.
+#[track_caller]
+fn wait_for_frames(viewers: &[Viewer]) {
+    const COUNT: usize = 5;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    for viewer in viewers {
+        let new = |sight: &&Sight| sight.captured > now;
+        viewer.wait("frames", 0, |seen| live(seen).filter(new).nth(COUNT - 1).map(drop));
+    }
+}
+
+#[track_caller]
+fn a_cold_camera_gives_a_bright_photo(camera: &mut UsbCamera, server: &Server, size: (u32, u32)) {
+    camera.tell("dark 500");
+    let photo = photo(server);
+    camera.tell("dark 0");
+    assert_eq!(photo.size, size);
+    photo.number();
+    assert_bright(&photo);
+}
+
+#[track_caller]
+fn assert_bright(photo: &Photo) {
+    let (width, height, pixels) = decode(&photo.file);
+    assert_eq!((width as u32, height as u32), photo.size);
+    assert!(pixels.iter().any(|level| *level > 100), "the photo is dark");
+}
+
+/// A change of size sets the exposure back a little.
+fn a_size_s_first_frames_are_not_photos(
+    camera: &mut UsbCamera,
+    server: &Server,
+    viewers: &[Viewer],
+) {
+    camera.tell("dark 150");
+    let photo = photo_while_watched(server, viewers);
+    camera.tell("dark 0");
+    assert_eq!(photo.size, LARGEST_SIZE);
+    assert_bright(&photo);
+}
+
+fn photos_one_after_the_other_leave_nothing_behind(server: &Server, viewers: &[Viewer]) {
+    const PHOTOS: usize = 10;
+    /// Less than a photo each.
+    const GROWTH_KIB_MAX: u64 = 256;
+    let mut counts = Vec::new();
+    for _ in 0..PHOTOS {
+        let start = Instant::now();
+        let photo = photo_while_watched(server, viewers);
+        assert_eq!(photo.size, LARGEST_SIZE);
+        counts.push(Belongings::of(server));
+        let (bytes, seconds) = (photo.file.len(), start.elapsed().as_secs_f64());
+        println!("a photo of {bytes} bytes in {seconds:.1} s: {:?}", counts[counts.len() - 1]);
+    }
+    let (start, end) = (&counts[0], &counts[PHOTOS - 1]);
+    assert_eq!((end.descriptors, end.threads), (start.descriptors, start.threads));
+    assert_eq!(end.buffers, start.buffers);
+    let least = |some: &[Belongings]| some.iter().map(|some| some.memory_kib).min();
+    let (start, end) = (least(&counts[1..4]), least(&counts[PHOTOS - 3..]));
+    assert!(end <= start.map(|kib| kib + GROWTH_KIB_MAX), "memory grew: {start:?}, {end:?}");
+}
+
+fn those_who_press_at_once_share_an_interruption(
+    camera: &mut UsbCamera,
+    server: &Server,
+    viewers: &[Viewer],
+) {
+    let starts = camera.tell("starts");
+    let clients = [(); 4].map(|()| press(server));
+    let photos = clients.map(|mut client| Photo::of(server, client.reply()));
+    let numbers = photos.each_ref().map(|photo| (photo.size, photo.number()));
+    let names: BTreeSet<&str> = photos.iter().map(|photo| &*photo.name).collect();
+    assert_eq!(names.len(), photos.len(), "each has a photo of their own");
+    // One picture, unless this machine is so busy that the last press came after it.
+    let pictures = BTreeSet::from(numbers);
+    assert!(pictures.iter().all(|(size, _)| *size == LARGEST_SIZE), "{pictures:?}");
+    wait_for_frames(viewers);
+    let started = (camera.tell("starts") - starts) as usize;
+    assert_eq!(started, 2 * pictures.len(), "interrupted for nobody, with {pictures:?}");
+}
+
+fn a_size_that_fails_gives_way_to_the_stream_s(
+    camera: &mut UsbCamera,
+    server: &Server,
+    viewers: &[Viewer],
+) {
+    for (fault, reason) in [("refuse 1", "start to stream"), ("mute 1920x1080", "in time")] {
+        let log = server.log().len();
+        camera.tell(fault);
+        assert_eq!(photo_while_watched(server, viewers).size, STREAM_SIZE, "{fault}");
+        let line = server.wait_for_log_from(log, "no photo in 1920x1080", PATIENCE);
+        assert!(line.contains("WARN") && line.contains(reason), "{line}");
+        camera.tell("mute off");
+    }
+    assert_eq!(photo_while_watched(server, viewers).size, LARGEST_SIZE);
+}
+
+fn a_stream_that_does_not_come_back_at_once_is_waited_for(
+    camera: &mut UsbCamera,
+    server: &Server,
+    viewers: &[Viewer],
+) {
+    let marks: Vec<usize> = viewers.iter().map(Viewer::mark).collect();
+    camera.tell("refuse 2"); // the photo's size, and the stream's after it
+    press(server).reply().expect(503);
+    for (viewer, mark) in viewers.iter().zip(marks) {
+        let lost = viewer.position_of_other_from(mark);
+        viewer.live_from(lost);
+    }
+}
+
+fn a_camera_unplugged_during_a_photo_is_missed(
+    camera: &mut UsbCamera,
+    server: &Server,
+    viewers: &[Viewer],
+) {
+    let marks: Vec<usize> = viewers.iter().map(Viewer::mark).collect();
+    let starts = camera.tell("starts");
+    camera.tell("mute 1920x1080");
+    let mut client = press(server);
+    let begun = until(PATIENCE, || (camera.tell("starts") > starts).then_some(()));
+    assert!(begun.is_some(), "the stream is not interrupted");
+    camera.tell("unplug");
+    let reply = client.reply().expect(503);
+    assert!(reply.text().contains("gives no picture"), "{}", reply.text());
+    for (viewer, mark) in viewers.iter().zip(marks) {
+        viewer.other_from(mark);
+    }
+    press(server).reply().expect(503);
+    camera.expect_no_nodes();
+    camera.tell("mute off");
+    camera.tell("plug");
+    wait_for_frames(viewers);
+    // For the photo, and when it was back: nobody waits for the photos that were refused.
+    assert_eq!(camera.tell("starts"), starts + 2, "interrupted for nobody");
+    assert_eq!(photo_while_watched(server, viewers).size, LARGEST_SIZE);
+}
+
+#[test]
+fn a_photo_is_new_and_whole_and_its_interval_outlives_the_camera() {
+    guest::run(&[VIVID[0], USB[0], USB[1]], || {
+        let mut camera = UsbCamera::plugged("Rig", &[]);
+        let node = camera.node();
+        let camera_at = ["--camera", &node.to_string_lossy(), "--size", "640x480", "--fps", "15"];
+        let server = Server::start(&camera_at);
+        a_cold_camera_gives_a_bright_photo(&mut camera, &server, STREAM_SIZE);
+        let viewers = [Viewer::open(&server, stamped)];
+        a_photo_is_never_from_before_the_press(&mut camera, &server, &viewers[0]);
+        a_photo_without_tables_gets_them(&mut camera, &server, &viewers);
+        leave(viewers);
+        drop(server);
+
+        let server = Server::start(&camera_at);
+        a_frame_that_waited_is_as_dark_as_before(&mut camera, &server);
+        drop(server);
+
+        let server = Server::start(&[&camera_at[..], &["--every", "1s"]].concat());
+        interval_photos_survive_unplugging(&mut camera, &server);
+        drop(server);
+        a_raw_camera_gives_a_photo_of_another_size();
+    });
+}
+
+/// Frames wait in the driver's buffers when the program has no time for them.
+fn a_frame_that_waited_is_as_dark_as_before(camera: &mut UsbCamera, server: &Server) {
+    camera.tell("dark 500");
+    let starts = camera.tell("starts");
+    let mut client = press(server);
+    let started = until(PATIENCE, || (camera.tell("starts") > starts).then_some(()));
+    assert!(started.is_some(), "the camera does not start");
+    server.signal(Signal::STOP);
+    thread::sleep(3 * SECOND / 2); // longer than a camera is taken to be dark
+    server.signal(Signal::CONT);
+    let photo = Photo::of(server, client.reply());
+    camera.tell("dark 0");
+    assert_bright(&photo);
+}
+
+fn a_photo_is_never_from_before_the_press(
+    camera: &mut UsbCamera,
+    server: &Server,
+    viewer: &Viewer,
+) {
+    viewer.live_from(0);
+    let mark = viewer.mark();
+    let number = camera.tell("freeze");
+    // The pause shows that no frame is on its way any more.
+    viewer.wait("the last frame once more", mark.saturating_sub(1), |seen| {
+        seen.windows(2).any(|two| two[1].repeats(&two[0])).then_some(())
+    });
+    let mut client = press(server);
+    server.get("/status").expect(200); // and behind it, the press is known
+    camera.tell("resume");
+    let taken = Photo::of(server, client.reply()).number();
+    assert!(taken >= number, "frame {taken} was there before {number}, the press");
+}
+
+fn a_photo_without_tables_gets_them(camera: &mut UsbCamera, server: &Server, viewers: &[Viewer]) {
+    camera.tell("nodht on");
+    wait_for_frames(viewers);
+    let photo = photo_while_watched(server, viewers);
+    decode(&photo.file);
+    assert!(try_decode(&stamp::without_tables(&photo.file)).is_err(), "it had tables");
+    camera.tell("nodht off");
+}
+
+fn interval_photos_survive_unplugging(camera: &mut UsbCamera, server: &Server) {
+    wait_for_interval(server, "saved", 2);
+    camera.tell("unplug");
+    server.wait_for_log("interval photo skipped", PATIENCE);
+    wait_for_interval(server, "skipped", 4);
+    camera.tell("plug");
+    server.wait_for_log("interval photos: they go on", PATIENCE);
+    let saved = interval(server, "saved");
+    wait_for_interval(server, "saved", saved + 1);
+    let log = server.log();
+    let said = log.lines().filter_map(|line| line.split_once("interval photo skipped: "));
+    let said: Vec<&str> = said.map(|(_, reason)| reason).collect();
+    assert_eq!(said.iter().collect::<BTreeSet<_>>().len(), said.len(), "said twice: {said:?}");
+    for once in ["camera lost", "camera back", "they go on"] {
+        assert_eq!(log.matches(once).count(), 1, "{once}:\n{log}");
+    }
+}
+
+#[track_caller]
+fn wait_for_interval(server: &Server, count: &str, least: u64) {
+    let grown = until(PATIENCE, || (interval(server, count) >= least).then_some(()));
+    assert!(grown.is_some(), "fewer than {least} interval photos are {count}");
+}
+
+/// How many interval photos are `count`: saved or skipped.
+#[track_caller]
+fn interval(server: &Server, count: &str) -> u64 {
+    let text = server.get("/interval").expect(200).text();
+    let number = text.split_once(&format!("\"{count}\":")).map(|(_, rest)| rest);
+    let number = number.and_then(|rest| rest.split([',', '}']).next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {count} in {text}"))
+}
+
+fn a_raw_camera_gives_a_photo_of_another_size() {
+    show_bars();
+    let camera = ["--camera", "/dev/video0", "--format", "yuyv", "--fps", "10"];
+    let server =
+        Server::start(&[&camera[..], &["--size", "320x180", "--photo-size", "640x360"]].concat());
+    let viewers = [Viewer::open(&server, pattern)];
+    let photo_of = |size| {
+        let photo = photo_while_watched(&server, &viewers);
+        assert_eq!(photo.size, size);
+        let (width, height, pixels) = decode(&photo.file);
+        assert_eq!(bars(width, height, &pixels, false), Ok(()));
+    };
+    photo_of((640, 360));
+    for call in ["reqbufs", "streamon"] {
+        let log = server.log().len();
+        vivid(&format!("inject_vidioc_{call}_error=1"));
+        photo_of((320, 180));
+        server.wait_for_log_from(log, "no photo in 640x360", PATIENCE);
+    }
+    photo_of((640, 360));
+    leave(viewers);
 }
 
 // ---- the stamps -----------------------------------------------------------------------------
@@ -858,6 +1232,11 @@ impl Viewer {
         assert_in_order(&seen);
         seen
     }
+}
+
+#[track_caller]
+fn leave(viewers: impl IntoIterator<Item = Viewer>) {
+    viewers.into_iter().for_each(|viewer| drop(viewer.leave()));
 }
 
 impl Drop for Viewer {
