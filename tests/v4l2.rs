@@ -1,6 +1,6 @@
 //! The real binary on the kernel's own video devices, in the guest of `tests/guest`: vivid for raw
 //! formats and for drivers that fail, the software USB camera for MJPEG, for unplugging and for
-//! damaged frames. What counts is what a viewer sees who stays connected.
+//! damaged frames. What counts is what a viewer sees who stays connected, and what photos show.
 //!
 //! Each test boots a guest of its own; what belongs together shares one.
 

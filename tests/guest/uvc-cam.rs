@@ -433,12 +433,12 @@ impl Camera {
             // One that is late does not try to catch up.
             due = (due + interval).max(Instant::now() + interval / 2);
             if shot.stall {
-                self.send(&[vec![]], EPIPE);
+                self.send(&agreed, &[vec![]], EPIPE);
             }
             let payloads = self.payloads(&agreed, number, toggle, &shot);
             let mut rest = &payloads[..];
             while !rest.is_empty() {
-                match self.send(rest, 0) {
+                match self.send(&agreed, rest, 0) {
                     0 => break,
                     sent => rest = &rest[sent..],
                 }
@@ -470,16 +470,19 @@ impl Camera {
     }
 
     /// Puts payloads into the next transfer: one into a bulk one, one into each packet of an
-    /// isochronous one. Tells how many went; 0 when no transfer came.
-    fn send(&self, payloads: &[Vec<u8>], status: i32) -> usize {
-        let none_yet = |state: &mut State| state.transfers.is_empty() && state.stream.is_some();
+    /// isochronous one. Tells how many went; 0 when no transfer came, or the stream that they were
+    /// made for is over.
+    fn send(&self, agreed: &Agreed, payloads: &[Vec<u8>], status: i32) -> usize {
+        let runs = |state: &State| state.stream.is_some_and(|now| now.since == agreed.since);
+        let none_yet = |state: &mut State| state.transfers.is_empty() && runs(state);
         let (mut state, _) = self
             .changed
             .wait_timeout_while(self.lock(), SEND_TIME_MAX, none_yet)
             .expect("no thread panics with the state locked");
-        let Some(Transfer { sequence, packets }) = state.transfers.pop_front() else {
+        if !runs(&state) {
             return 0;
-        };
+        }
+        let Some(Transfer { sequence, packets }) = state.transfers.pop_front() else { return 0 };
         let sent = payloads.len().min(packets.len().max(1));
         let mut data = payloads[..sent].concat();
         let length = data.len();
