@@ -868,13 +868,13 @@ fn a_stream_that_does_not_come_back_at_once_is_waited_for(
     server: &Server,
     viewers: &[Viewer],
 ) {
-    let marks: Vec<usize> = viewers.iter().map(Viewer::mark).collect();
+    let log = server.log().len();
     camera.tell("refuse 2"); // the photo's size, and the stream's after it
     expect_no_large_photo(server, press(server).reply());
-    for (viewer, mark) in viewers.iter().zip(marks) {
-        let lost = viewer.position_of_other_from(mark);
-        viewer.live_from(lost);
+    for line in ["camera lost", "camera back"] {
+        server.wait_for_log_from(log, line, PATIENCE);
     }
+    wait_for_frames(viewers);
 }
 
 /// There is none, or if the stream has given a frame since the press, that one.
