@@ -26,7 +26,7 @@ use rustix::time::{ClockId, clock_gettime};
 use util::client::try_decode;
 use util::guest::{self, UsbCamera, v4l2_ctl, vivid};
 use util::stamp::{self, Stamp};
-use util::{Client, PATIENCE, Reply, Server, Stream, command, decode, median, run, until};
+use util::{Client, Folder, PATIENCE, Reply, Server, Stream, command, decode, median, run, until};
 
 const VIVID: [&str; 1] = ["vivid:node_types=1:num_inputs=1"];
 const USB: [&str; 2] = ["vhci-hcd", "uvcvideo"];
@@ -598,7 +598,9 @@ fn a_node_that_may_not_be_opened_yet_is_tried_again(camera: &mut UsbCamera) {
     const NOBODY: u32 = 65534;
     camera.tell("unplug");
     camera.expect_no_nodes();
-    let mut command = command(&["--listen", "127.0.0.1:0", "--camera", "auto", "--fps", "15"]);
+    let pic = Folder::new();
+    fs::set_permissions(pic.path(), Permissions::from_mode(0o777)).expect("open it to all");
+    let mut command = command(&["--listen", "127.0.0.1:0", "--pic", pic.arg(), "--fps", "15"]);
     command.uid(NOBODY).gid(NOBODY);
     let server = Server::start_command(command);
     let viewer = Viewer::open(&server, stamped);
