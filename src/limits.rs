@@ -184,8 +184,14 @@ pub const CHANGES_MAX: usize = 16;
 pub const PHOTOS_MAX: usize = 100_000;
 /// Photos that may have the same second in their names.
 pub const TURNS_OF_A_SECOND_MAX: u16 = 9999;
-/// Bytes of a photo that is made smaller or put into an archive: a frame and its EXIF data.
+/// Bytes of a photo that is made smaller: a frame and its EXIF data.
 pub const PHOTO_BYTES_MAX: u64 = FRAME_BYTES_MAX as u64 + 128 * 1024;
+/// Bytes of a form that the loop reads: all photos that may be named, and some more.
+pub const FORM_BYTES_MAX: usize = 64 * 1024;
+/// Photos that a form may name.
+pub const NAMES_MAX: usize = 1000;
+/// Archives that are sent at once; past that the answer is 503.
+pub const ARCHIVES_MAX: usize = 4;
 /// Photos on a page of the gallery.
 pub const PAGE_PHOTOS: usize = 60;
 /// Photos that an answer names when something went wrong with them: a page's.

@@ -1,13 +1,15 @@
 //! (method, path) to what is asked of the house: the whole site on one screen. Pure.
 
 use core::net::IpAddr;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config;
 use crate::disk::{Back, Change, Outcome, PhotoName, Task};
 use crate::http::request::{Method, Request};
 use crate::http::response::{Response, Status};
-use crate::limits::{INTERVAL_TIME_MAX, NAMED_PHOTOS_MAX};
+use crate::limits::{FORM_BYTES_MAX, INTERVAL_TIME_MAX, NAMED_PHOTOS_MAX, NAMES_MAX};
 
 /// What a request asks of the house.
 #[derive(Debug)]
@@ -120,8 +122,8 @@ fn look(request: &Request, path: &str) -> Action {
         (path, _) => match (photo("/pic/"), photo("/thumb/"), photo("/view/")) {
             (Some(Some(name)), _, _) => Action::Disk(Task::OpenPhoto(name)),
             (_, Some(Some(name)), _) => {
-                let forever = request.query_value("v").is_some();
-                Action::Disk(Task::OpenThumbnail { name, forever })
+                let version = request.query_value("v");
+                Action::Disk(Task::OpenThumbnail { name, version })
             }
             (_, _, Some(Some(name))) => Action::Disk(Task::View { name: Some(name), lang }),
             (None, None, None) => page(request, path),
@@ -143,35 +145,50 @@ fn page(request: &Request, path: &str) -> Action {
 
 /// What changes something.
 fn act(request: &Request, path: &str) -> Action {
-    if path == "/photo" {
-        return Action::Photo;
+    if request.body.len() > FORM_BYTES_MAX {
+        let sentence = "This form is too large.";
+        return Action::Reply(Response::sentence(Status::ContentTooLarge, sentence));
     }
-    if path == "/interval" {
-        return interval(request);
+    let form: Vec<(Cow<str>, Cow<str>)> = form_urlencoded::parse(&request.body).collect();
+    match path {
+        "/photo" => Action::Photo,
+        "/interval" => interval(&form),
+        _ => change(&form, path),
     }
-    let names: Option<Vec<PhotoName>> =
-        request.form_values("name").map(|name| PhotoName::parse(&name)).collect();
-    let page = request.form_values("page").next().and_then(|page| page.parse().ok());
-    let on_view = request.form_values("view").next().is_some();
-    let back = |names: &[PhotoName]| match names {
-        [name] if on_view => Back::View(*name),
-        _ => Back::Gallery(page.unwrap_or(1)),
-    };
-    match (names, path) {
-        (None, _) => {
-            let sentence = "A name in the form is not that of a photo.";
-            Action::Reply(Response::sentence(Status::BadRequest, sentence))
+}
+
+type Form<'r> = [(Cow<'r, str>, Cow<'r, str>)];
+
+/// The first value of a form's field.
+fn value<'f>(form: &'f Form, name: &str) -> Option<&'f str> {
+    form.iter().find(|(field, _)| field == name).map(|(_, value)| &**value)
+}
+
+/// What is to be done with the photos that a form names.
+fn change(form: &Form, path: &str) -> Action {
+    let refuse = |status, sentence| Action::Reply(Response::sentence(status, sentence));
+    let fields = form.iter().filter(|(field, _)| field == "name");
+    // Each once: twice named is once meant.
+    let names: Option<BTreeSet<PhotoName>> =
+        fields.map(|(_, name)| PhotoName::parse(name)).collect();
+    let names: Vec<PhotoName> = match names {
+        None => return refuse(Status::BadRequest, "A name in the form is not that of a photo."),
+        Some(names) if names.len() > NAMES_MAX => {
+            return refuse(Status::ContentTooLarge, "These are too many photos at once.");
         }
-        (Some(names), "/gallery/archive") => Action::Disk(Task::Archive(names)),
-        (Some(names), "/gallery/keep") => {
-            let keep = !request.form_values("keep").any(|keep| keep == "0");
-            let back = back(&names);
+        Some(names) => names.into_iter().collect(),
+    };
+    let back = match names[..] {
+        [name] if value(form, "view").is_some() => Back::View(name),
+        _ => Back::Gallery(value(form, "page").and_then(|page| page.parse().ok()).unwrap_or(1)),
+    };
+    match path {
+        "/gallery/archive" => Action::Disk(Task::Archive(names)),
+        "/gallery/keep" => {
+            let keep = value(form, "keep") != Some("0");
             Action::Change(Change::Keep { names, keep, back })
         }
-        (Some(names), _) => {
-            let back = Some(back(&names));
-            Action::Change(Change::Delete { names, back })
-        }
+        _ => Action::Change(Change::Delete { names, back: Some(back) }),
     }
 }
 
@@ -192,18 +209,18 @@ fn gallery(request: &Request) -> Action {
     Action::Disk(Task::Gallery { page, outcome, lang: request.lang })
 }
 
-fn interval(request: &Request) -> Action {
-    let value = |name| request.form_values(name).next().filter(|value| !value.is_empty());
+fn interval(form: &Form) -> Action {
+    let value = |name| value(form, name).filter(|value| !value.is_empty());
     if value("stop").is_some() {
         return Action::Interval(None);
     }
     let refuse =
         |sentence: String| Action::Reply(Response::sentence(Status::BadRequest, &sentence));
-    let every = match config::interval(&value("every").unwrap_or_default()) {
+    let every = match config::interval(value("every").unwrap_or_default()) {
         Ok(every) => every,
         Err(allowed) => return refuse(format!("The field every must be {allowed}.")),
     };
-    let length = match value("until").map(|text| config::duration(&text)) {
+    let length = match value("until").map(config::duration) {
         None => None,
         Some(Some(length)) if (every..=INTERVAL_TIME_MAX).contains(&length) => Some(length),
         Some(_) => {
@@ -252,14 +269,17 @@ fn malformed(name: &str) -> Action {
 /// that nobody outside can give us.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
+    /// `--host-name`s.
     names: Vec<String>,
+    /// This machine's full name.
+    own: String,
 }
 
 impl Hosts {
     /// `names`: `--host-name`s; `own`: this machine's full name.
     pub fn new(names: &[String], own: &str) -> Hosts {
-        let names = names.iter().map(String::as_str).chain([own]);
-        Hosts { names: names.filter(|n| !n.is_empty()).map(str::to_ascii_lowercase).collect() }
+        let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        Hosts { names, own: own.to_ascii_lowercase() }
     }
 
     /// Whether a request that changes something comes from a page of this site, or from no page
@@ -284,6 +304,7 @@ impl Hosts {
         is_address
             || !name.contains('.')
             || local.iter().any(|suffix| name.ends_with(suffix))
+            || name == self.own
             || self.names.iter().any(|allowed| is_named(name, allowed))
     }
 }
@@ -370,9 +391,9 @@ mod tests {
         let name = "2026-11-22_14-03-55.jpg";
         let twin = "2026-11-22_14-03-55-1.jpg";
         check(&format!("GET /pic/{name} HTTP/1.1"), &format!("OpenPhoto({name})"));
-        let small = |forever| format!("OpenThumbnail {{ name: {name}, forever: {forever} }}");
-        check(&format!("GET /thumb/{name} HTTP/1.1"), &small(false));
-        check(&format!("GET /thumb/{name}?v=1 HTTP/1.1"), &small(true));
+        let small = |version| format!("OpenThumbnail {{ name: {name}, version: {version} }}");
+        check(&format!("GET /thumb/{name} HTTP/1.1"), &small("None"));
+        check(&format!("GET /thumb/{name}?v=1-2 HTTP/1.1"), &small("Some(\"1-2\")"));
         let view = format!("View {{ name: Some({name}), lang: English }}");
         check(&format!("GET /view/{name} HTTP/1.1"), &view);
         check("GET /current_picture HTTP/1.1", "View { name: None, lang: English }");
@@ -385,6 +406,7 @@ mod tests {
         }
         check("DELETE /pic/x.jpg HTTP/1.1", "404");
         let form = format!("name={name}&name={twin}&page=3");
+        let form = format!("{form}&name={name}"); // once more
         let names = format!("names: [{name}, {twin}]");
         let head = |path: &str| format!("POST /gallery/{path} HTTP/1.1");
         let delete = format!("Change(Delete {{ {names}, back: Some(Gallery(3)) }})");
@@ -400,6 +422,10 @@ mod tests {
                 check_form(&head(path), &format!("name={name}&name={odd}"), "400");
             }
         }
+        let many: String =
+            (1..=NAMES_MAX + 1).map(|n| format!("name=2026-11-22_14-03-55-{n}.jpg&")).collect();
+        check_form(&head("delete"), &many, "413");
+        check_form(&head("keep"), &"a&".repeat(FORM_BYTES_MAX), "413");
         check("GET /photo HTTP/1.1", "405");
         check("POST /photo HTTP/1.1", "Photo");
     }
@@ -419,7 +445,7 @@ mod tests {
 
     #[test]
     fn only_pages_of_this_site_press_its_buttons() {
-        let hosts = Hosts::new(&["cam.example.org".into(), "*".into()], "");
+        let hosts = Hosts::new(&["cam.example.org".into(), "*".into()], "neighbour");
         let post = |fields: &str| {
             let bytes = format!("POST /photo HTTP/1.1\r\nHost: pi:5000\r\n{fields}\r\n");
             let request = parse(bytes.as_bytes()).unwrap().unwrap().0.request;
@@ -445,6 +471,7 @@ mod tests {
             "Sec-Fetch-Site: same-site\r\nOrigin: http://pi:5000\r\n",
             "Origin: null\r\n",
             "Origin: http://pi\r\n",
+            "Origin: http://neighbour:9000\r\n",
             "Origin: http://evil.example\r\n",
             "Origin: http://pi:5000.evil.example\r\n",
             "Origin: http://evil.example/http://pi:5000\r\n",

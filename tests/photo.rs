@@ -725,6 +725,51 @@ fn an_archive_is_whole_and_holds_what_was_asked_for() {
     post(&server, "/gallery/archive", &format!("name={}", names[0])).expect(404);
 }
 
+/// Strangers who do not read what they asked for hold little memory and few places.
+#[test]
+fn archives_that_nobody_reads_cost_little_and_are_few() {
+    let names = names_of(2020, 1);
+    let folder = Folder::new();
+    let large = fs::File::create(folder.path().join(&names[0])).unwrap();
+    large.set_len(50 << 20).unwrap();
+    let server = start(&["--pic", folder.arg()]);
+    let asked = request(server.addr(), "POST", "/gallery/archive", "", "");
+    let mut readers: Vec<Client> = Vec::new();
+    let before = server.rss_kib();
+    for count in 1..=4 {
+        let mut client = Client::connect(server.addr());
+        client.send(&asked);
+        readers.push(client);
+        expect_lines(&server, "/gallery/archive 200", count);
+    }
+    let refused = post(&server, "/gallery/archive", "").expect(503);
+    assert!(refused.header("Retry-After").is_some());
+    let grown = server.rss_kib().saturating_sub(before);
+    assert!(grown < 4096, "{grown} KiB for four readers");
+    let whole = readers.pop().unwrap().reply().expect(200);
+    assert!(whole.body.len() > 50 << 20);
+    assert!(whole.body.starts_with(b"PK\x03\x04"));
+    drop(readers);
+    let again = || (post(&server, "/gallery/archive", "").status == 200).then_some(());
+    assert!(until(PATIENCE, again).is_some(), "no place becomes free");
+}
+
+#[test]
+fn a_photo_that_is_named_twice_is_meant_once() {
+    let names = names_of(2020, 2);
+    let folder = album(&names);
+    let server = start(&["--pic", folder.arg()]);
+    let twice = format!("name={0}&name={0}", names[0]);
+    let reply = post(&server, "/gallery/archive", &twice).expect(200);
+    assert_eq!(unzip(&reply.body).len(), 1);
+    let reply = post(&server, "/gallery/delete", &twice).expect(303);
+    let location = reply.header("Location").unwrap();
+    assert!(location.ends_with("deleted=1"), "{location}");
+    let reply = post(&server, "/gallery/keep", "").expect(303);
+    assert!(reply.header("Location").unwrap().ends_with("deleted=0"), "none was named");
+    assert!(!folder.path().join(".keep").exists());
+}
+
 #[test]
 fn an_archive_of_which_a_photo_vanishes_ends_early_and_nothing_else_does() {
     // More than the sockets' buffers hold: most of it is read when the client reads.
@@ -806,6 +851,14 @@ fn without_photos_the_pages_offer_to_take_one() {
 
 // ---- room is made ----------------------------------------------------------------------------
 
+/// The old ones go after the answer, so that nobody waits for it.
+#[track_caller]
+fn expect_photos(folder: &Path, expect: &[String]) {
+    let expect: BTreeSet<String> = expect.iter().cloned().collect();
+    let seen = until(PATIENCE, || (photos_in(folder) == expect).then_some(()));
+    assert!(seen.is_some(), "{:?} instead of {expect:?}", photos_in(folder));
+}
+
 #[test]
 fn the_oldest_photos_go_when_there_are_more_than_allowed() {
     let names = names_of(2020, 6);
@@ -814,9 +867,7 @@ fn the_oldest_photos_go_when_there_are_more_than_allowed() {
     server.get(&format!("/thumb/{}", names[0])).expect(200);
     let mut left = names[4..].to_vec();
     left.push(press(&server).name);
-    let expect = |left: &[String]| {
-        assert_eq!(photos_in(folder.path()), left.iter().cloned().collect());
-    };
+    let expect = |left: &[String]| expect_photos(folder.path(), left);
     expect(&left);
     let said = expect_lines(&server, "made room", 1);
     assert!(said[0].contains(" 4 ") && said[0].contains(&names[0]), "{said:?}");
@@ -832,13 +883,46 @@ fn the_oldest_photos_go_when_there_are_more_than_allowed() {
     assert!(!thumbnails.contains(&names[0]), "{thumbnails:?}");
 }
 
+/// One that cannot go must not cost the others their places without a photo being saved for it.
+#[test]
+fn an_old_photo_that_cannot_be_deleted_is_passed_over() {
+    let names = names_of(2020, 6);
+    let folder = album(&names);
+    let _pinned = Mount::pinned(&folder.path().join(&names[0]));
+    let server = start(&["--pic", folder.arg(), "--max-photos", "3"]);
+    let saved = press(&server).name;
+    expect_photos(folder.path(), &[names[0].clone(), names[5].clone(), saved]);
+    let said = expect_lines(&server, "cannot be deleted", 1);
+    assert!(said[0].contains(&names[0]), "{said:?}");
+}
+
+/// The same where room in bytes is asked for.
+#[test]
+fn a_photo_is_saved_although_the_oldest_cannot_go() {
+    let disk = Folder::new();
+    let _disk = Mount::disk(disk.path(), 1024);
+    let names = names_of(2020, 6);
+    for name in &names {
+        fs::write(disk.path().join(name), sample()).unwrap();
+    }
+    let _pinned = Mount::pinned(&disk.path().join(&names[0]));
+    let free = 1024 * 1024 - names.len() * sample().len().next_multiple_of(4096);
+    let keep_free = free.to_string(); // so that one photo more has to make room
+    let server = start(&["--pic", disk.arg(), "--keep-free", &keep_free]);
+    let saved = press(&server).name;
+    let left = photos_in(disk.path());
+    assert!(left.contains(&saved) && left.contains(&names[0]), "{left:?}");
+    assert!(!left.contains(&names[1]) && left.contains(&names[5]), "{left:?}");
+}
+
 /// Nobody has looked at the gallery since the start: the limit holds all the same.
 #[test]
 fn room_is_made_for_the_first_photo_after_a_start() {
     let folder = album(&names_of(2020, 6));
     let server = start(&["--pic", folder.arg(), "--max-photos", "3"]);
     press(&server);
-    assert_eq!(photos_in(folder.path()).len(), 3);
+    let thinned = || (photos_in(folder.path()).len() == 3).then_some(());
+    assert!(until(PATIENCE, thinned).is_some(), "{:?}", photos_in(folder.path()));
 }
 
 /// A clock that fell back must not make the photo that was just taken the oldest.
@@ -852,10 +936,10 @@ fn a_photo_saved_since_the_start_is_newer_than_all_that_were_found() {
         let saved = press(&server).name;
         order.insert(0, saved.clone());
         order.truncate(3);
+        expect_photos(folder.path(), &order);
         assert_eq!(gallery(&server), order);
         let page = server.get("/current_picture").expect(200).text();
         assert!(page.contains(&format!("pic/{saved}")), "{page}");
-        assert_eq!(photos_in(folder.path()), order.iter().cloned().collect());
     }
 }
 

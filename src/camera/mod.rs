@@ -647,6 +647,7 @@ impl Operator {
         self.hand_over(still);
         run.capture.restart(run.wish)?;
         run.last_frame = Instant::now();
+        run.started = run.last_frame; // the exposure adapts anew
         Ok(())
     }
 

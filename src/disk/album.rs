@@ -23,7 +23,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::photo::{PhotoName, open_folder};
+use super::photo::{PhotoName, open_folder, sync_folder};
 use super::thumbnail;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{FOLDER_STAMP_TIME, KEEP_BYTES_MAX, PHOTOS_MAX};
@@ -46,6 +46,8 @@ struct Seen {
     photos: Vec<Photo>,
     saved: usize,
     kept: BTreeSet<PhotoName>,
+    /// Why it is not known which are kept: then none may be deleted to make room.
+    unread: Option<String>,
     /// The folder's and the keep list's time of change then.
     folder: Stamp,
     keep: Stamp,
@@ -122,10 +124,17 @@ impl Album {
         }))
     }
 
-    /// All photos, the oldest first, with those that are kept.
-    pub fn all(&self) -> Result<(Vec<Photo>, BTreeSet<PhotoName>)> {
+    /// All photos, the oldest first.
+    pub fn all(&self) -> Result<Vec<Photo>> {
+        Ok(self.look()?.photos.clone())
+    }
+
+    /// Those that may be deleted to make room, the oldest first; and how many there are in all.
+    pub fn may_go(&self) -> Result<(Vec<Photo>, usize)> {
         let seen = self.look()?;
-        Ok((seen.photos.clone(), seen.kept.clone()))
+        seen.check_kept()?;
+        let photos = seen.photos.iter().filter(|photo| !seen.kept.contains(&photo.name));
+        Ok((photos.copied().collect(), seen.photos.len()))
     }
 
     /// A photo has just been saved: it is the newest, whatever its name.
@@ -151,16 +160,15 @@ impl Album {
                 Ok(()) => removal.removed.push(*name),
                 // A folder of that name is no photo.
                 Err(Errno::NOENT | Errno::ISDIR) => removal.absent.push(*name),
-                Err(errno) => removal.failed.push((*name, Reason(&errno.into()).to_string())),
+                Err(errno) => {
+                    removal.failed.push((*name, Reason(&errno.into()).to_string()));
+                    continue;
+                }
             }
-            if !matches!(removal.failed.last(), Some((failed, _)) if failed == name) {
-                thumbnail::remove(&folder, *name);
-            }
+            thumbnail::remove(&folder, *name);
         }
         if !removal.removed.is_empty() {
-            let folder = File::from(folder);
-            folder
-                .sync_all()
+            sync_folder(&folder)
                 .map_err(|source| Error::new("write through", self.path.display(), source))?;
         }
         let gone: BTreeSet<_> = removal.removed.iter().chain(&removal.absent).copied().collect();
@@ -178,6 +186,7 @@ impl Album {
         let failed = |source| Error::new("write", self.path.join(KEEP).display(), source);
         let (kept, count) = {
             let seen = self.look()?;
+            seen.check_kept()?;
             let there: BTreeSet<PhotoName> = seen.photos.iter().map(|p| p.name).collect();
             let named: BTreeSet<PhotoName> = names.iter().copied().collect();
             let named: BTreeSet<PhotoName> = named.intersection(&there).copied().collect();
@@ -218,6 +227,14 @@ impl Album {
 }
 
 impl Seen {
+    /// Refuse to go on without knowing which photos are kept.
+    fn check_kept(&self) -> Result<()> {
+        match &self.unread {
+            Some(reason) => Err(Error::found("read", KEEP, reason.clone())),
+            None => Ok(()),
+        }
+    }
+
     fn refresh(&mut self, path: &Path) -> io::Result<()> {
         let folder = open_folder(path)?;
         let stamp = stamp(&fstat(&folder)?);
@@ -230,7 +247,10 @@ impl Seen {
             Err(_) => None,
         };
         if keep.is_none() || keep != self.keep {
-            self.kept = read_keep(&folder);
+            (self.kept, self.unread) = match read_keep(&folder) {
+                Ok(kept) => (kept, None),
+                Err(error) => (BTreeSet::new(), Some(Reason(&error).to_string())),
+            };
             self.keep = keep;
         }
         Ok(())
@@ -282,17 +302,22 @@ fn stamp(stat: &Stat) -> Stamp {
     let modified: (i64, i64) = (stat.st_mtime as _, stat.st_mtime_nsec as _);
     let changed: (i64, i64) = (stat.st_ctime as _, stat.st_ctime_nsec as _);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let age = now.as_secs() as i64 - modified.0.max(changed.0);
-    (age >= FOLDER_STAMP_TIME.as_secs() as i64).then_some([modified, changed])
+    // A stamp of the future is as good as one of the past: a change now would give another.
+    let distance = now.as_secs().abs_diff(modified.0.max(changed.0).max(0) as u64);
+    (distance >= FOLDER_STAMP_TIME.as_secs()).then_some([modified, changed])
 }
 
-fn read_keep(folder: &OwnedFd) -> BTreeSet<PhotoName> {
+/// Lines that are no photo's name, in whatever coding, are somebody's notes.
+fn read_keep(folder: &OwnedFd) -> io::Result<BTreeSet<PhotoName>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut text = String::new();
-    if let Ok(file) = openat(folder, KEEP, flags, Mode::empty()) {
-        let _ = File::from(file).take(KEEP_BYTES_MAX).read_to_string(&mut text);
-    }
-    text.lines().filter_map(|line| PhotoName::parse(line.trim())).collect()
+    let file = match openat(folder, KEEP, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(BTreeSet::new()),
+        other => File::from(other?),
+    };
+    let mut bytes = Vec::new();
+    file.take(KEEP_BYTES_MAX).read_to_end(&mut bytes)?;
+    let lines = bytes.split(|byte| *byte == b'\n').flat_map(std::str::from_utf8);
+    Ok(lines.filter_map(|line| PhotoName::parse(line.trim())).collect())
 }
 
 /// Write a small file so that at any time it is the old one or the new one.
@@ -308,7 +333,7 @@ fn replace(folder: &OwnedFd, name: &str, temporary: &str, bytes: &[u8]) -> io::R
         let _ = unlinkat(folder, temporary, AtFlags::empty());
     }
     written?;
-    File::from(folder.try_clone()?).sync_all()
+    sync_folder(folder)
 }
 
 #[cfg(test)]
@@ -391,7 +416,10 @@ mod tests {
         folder.put(OLD);
         folder.put(TWIN);
         assert_eq!(album.keep(&[photo(OLD), photo(TWIN), photo(PAST)], true).unwrap(), 2);
-        let kept = || Album::new(folder.0.clone()).all().unwrap().1;
+        let kept = || -> BTreeSet<PhotoName> {
+            let excerpt = Album::new(folder.0.clone()).excerpt(0, 9).unwrap();
+            excerpt.photos.into_iter().filter(|(_, kept)| *kept).map(|(name, _)| name).collect()
+        };
         assert_eq!(kept(), BTreeSet::from([photo(TWIN), photo(OLD)]));
         assert_eq!(album.keep(&[photo(TWIN)], false).unwrap(), 1);
         assert_eq!(kept(), BTreeSet::from([photo(OLD)]));
@@ -399,6 +427,14 @@ mod tests {
         assert_eq!((removal.removed, removal.absent), (vec![photo(OLD)], vec![photo(PAST)]));
         folder.put(OLD);
         assert!(kept().is_empty(), "another photo of that name is not marked");
+        let notes = [TWIN.as_bytes(), b"\n# caf\xe9\r\n  ", OLD.as_bytes(), b"\nx"].concat();
+        fs::write(folder.0.join(".keep"), notes).unwrap();
+        assert_eq!(kept(), BTreeSet::from([photo(TWIN), photo(OLD)]));
+        fs::remove_file(folder.0.join(".keep")).unwrap();
+        fs::create_dir(folder.0.join(".keep")).unwrap();
+        let album = Album::new(folder.0.clone());
+        assert!(album.may_go().is_err() && album.keep(&[photo(OLD)], true).is_err());
+        assert_eq!(album.excerpt(0, 9).unwrap().total, 2, "to look is harmless");
     }
 
     #[test]

@@ -1,20 +1,23 @@
-//! Photos as one ZIP archive, made piece by piece while it is sent: no temporary file, one photo in
-//! memory at a time. The photos are stored, not compressed: a JPEG gets no smaller.
+//! Photos as one ZIP archive, made piece by piece while it is sent: no temporary file, and no more
+//! than a chunk of a photo in memory. The photos are stored, not compressed: a JPEG gets no
+//! smaller.
 //!
 //! Its length is known before the first byte, because the same archive is first written with
-//! nothing in it but the right number of bytes.
+//! nothing in it but the right number of bytes. So are the pieces around each photo.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rawzip::time::UtcDateTime;
-use rawzip::{CompressionMethod, DataDescriptorOutput, ZipArchiveWriter};
+use rawzip::{CompressionMethod, Crc32, DataDescriptorOutput, ZipArchiveWriter};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 
 use super::photo::{PhotoName, open_folder};
 use crate::error::{Error, Result};
-use crate::limits::{CHUNK_BYTES, PHOTO_BYTES_MAX};
+use crate::limits::CHUNK_BYTES;
 
 #[derive(Debug)]
 pub struct Archive {
@@ -24,9 +27,12 @@ pub struct Archive {
     made: usize,
     /// Bytes of the archive that are made.
     length: u64,
-    /// What is made and not taken yet, and how much of it is taken.
+    /// What stands around the photos, made and not taken yet; and how much of it is taken.
     piece: Vec<u8>,
     taken: usize,
+    /// The photo that is being read.
+    photo: Option<Photo>,
+    _count: Arc<()>,
 }
 
 #[derive(Debug)]
@@ -38,28 +44,44 @@ struct Entry {
     crc: u32,
 }
 
+#[derive(Debug)]
+struct Photo {
+    file: File,
+    /// Bytes still to be read.
+    left: u64,
+    crc: Crc32,
+}
+
+/// A part of an entry: what stands before the photo's bytes, and what behind them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Head,
+    Tail,
+}
+
 impl Archive {
-    /// An archive of those of `names` that are there.
-    pub fn new(pic: &Path, names: &[PhotoName]) -> Result<Archive> {
+    /// An archive of those of `names` that are there; `count` lives as long as it does.
+    pub fn new(pic: &Path, names: &[PhotoName], count: Arc<()>) -> Archive {
         let mut entries = Vec::with_capacity(names.len());
         let folder = open_folder(pic).ok(); // without a folder there are no photos
         for name in names {
             let look = |folder| statat(folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW).ok();
             let Some(stat) = folder.as_ref().and_then(look) else { continue };
-            let bytes = stat.st_size as u64;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                continue;
-            }
-            match bytes <= PHOTO_BYTES_MAX {
-                true => {
-                    let modified = stat.st_mtime as _;
-                    entries.push(Entry { name: *name, bytes, modified, crc: 0 });
-                }
-                false => log::warn!("{name}: too large for an archive, left out"),
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                let (bytes, modified) = (stat.st_size as u64, stat.st_mtime as _);
+                entries.push(Entry { name: *name, bytes, modified, crc: 0 });
             }
         }
-        let pic = pic.to_owned();
-        Ok(Archive { pic, entries, made: 0, length: 0, piece: Vec::new(), taken: 0 })
+        Archive {
+            pic: pic.to_owned(),
+            entries,
+            made: 0,
+            length: 0,
+            piece: Vec::new(),
+            taken: 0,
+            photo: None,
+            _count: count,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -68,135 +90,199 @@ impl Archive {
 
     /// Bytes of the whole archive.
     pub fn length(&self) -> Result<u64> {
-        let mut count = Behind { skip: 0, written: 0, bytes: None };
-        self.write_all(&mut count).map_err(|error| self.failed(error))?;
-        Ok(count.written)
+        self.write_all(Window::of(0..0)).map(|nothing| nothing.written)
     }
 
-    /// The next bytes, at most so many; none at the end, or when a photo has gone meanwhile.
+    /// The next bytes, at most so many; none at the end. `Err`: a photo has gone meanwhile.
     pub fn next(&mut self, length: usize) -> Result<Vec<u8>> {
-        while self.taken == self.piece.len() {
-            self.taken = 0;
-            self.piece = match self.made.cmp(&self.entries.len()) {
-                std::cmp::Ordering::Less => self.photo(self.made)?,
-                std::cmp::Ordering::Equal => self.list()?,
-                std::cmp::Ordering::Greater => return Ok(Vec::new()),
+        loop {
+            if self.taken < self.piece.len() {
+                let end = self.piece.len().min(self.taken + length);
+                let bytes = self.piece[self.taken..end].to_vec();
+                self.taken = end;
+                return Ok(bytes);
+            }
+            self.piece = match &mut self.photo {
+                Some(photo) if photo.left > 0 => {
+                    let name = self.entries[self.made].name;
+                    let bytes = photo.read(length);
+                    let bytes = bytes.map_err(|source| Error::new("read", name, source))?;
+                    self.length += bytes.len() as u64;
+                    return Ok(bytes);
+                }
+                Some(photo) => {
+                    self.entries[self.made].crc = photo.crc.checksum();
+                    self.photo = None;
+                    self.made += 1;
+                    self.around(self.made - 1, Part::Tail)?
+                }
+                None if self.made < self.entries.len() => {
+                    self.photo = Some(self.open(self.made)?);
+                    self.around(self.made, Part::Head)?
+                }
+                None if self.made == self.entries.len() => {
+                    self.made += 1;
+                    self.list()?
+                }
+                None => return Ok(Vec::new()),
             };
-            self.made += 1;
+            self.taken = 0;
             self.length += self.piece.len() as u64;
         }
-        let end = self.piece.len().min(self.taken + length);
-        let bytes = self.piece[self.taken..end].to_vec();
-        self.taken = end;
-        Ok(bytes)
     }
 
-    /// The bytes of one photo in the archive.
-    fn photo(&mut self, at: usize) -> Result<Vec<u8>> {
-        let entry = &mut self.entries[at];
-        let failed = |source| Error::new("read", entry.name, source);
+    fn open(&self, at: usize) -> Result<Photo> {
+        let Entry { name, bytes, .. } = self.entries[at];
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let folder = open_folder(&self.pic).map_err(failed)?;
-        let file = openat(&folder, entry.name.to_string(), flags, Mode::empty());
-        let file = File::from(file.map_err(|errno| failed(errno.into()))?);
-        let mut bytes = Vec::with_capacity(entry.bytes as usize);
-        file.take(entry.bytes + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 != entry.bytes {
-            return Err(failed(io::Error::other("it has another size than before")));
-        }
-        let piece = Vec::with_capacity(bytes.len() + CHUNK_BYTES);
-        let mut archive = ZipArchiveWriter::builder().with_offset(self.length).build(piece);
-        let made = entry.write(&mut archive, |writer| writer.write_all(&bytes), None);
-        let (crc, end) = made.map_err(|error| Error::new("pack", entry.name, error))?;
-        entry.crc = crc;
-        let finished = archive.finish().map_err(io::Error::other);
-        let mut piece = finished.map_err(|error| Error::new("pack", entry.name, error))?;
-        piece.truncate((end - self.length) as usize); // what follows is the list of this one
-        Ok(piece)
+        let opened = open_folder(&self.pic)
+            .and_then(|folder| Ok(openat(&folder, name.to_string(), flags, Mode::empty())?));
+        let file = File::from(opened.map_err(|source| Error::new("open", name, source))?);
+        Ok(Photo { file, left: bytes, crc: Crc32::new() })
+    }
+
+    /// What the archive has before or behind the bytes of a photo.
+    fn around(&self, at: usize, part: Part) -> Result<Vec<u8>> {
+        let entry = &self.entries[at];
+        let nothing = vec![0; CHUNK_BYTES];
+        let write = |range| -> io::Result<(Span, Vec<u8>)> {
+            let mut window = Window::of(range);
+            let mut archive = ZipArchiveWriter::new(&mut window);
+            let span = entry.write(&mut archive, &nothing)?;
+            archive.finish().map_err(io::Error::other)?;
+            Ok((span, window.bytes))
+        };
+        let piece = write(0..0).and_then(|(span, _)| match part {
+            Part::Head => write(0..span.data.start),
+            Part::Tail => write(span.data.end..span.end),
+        });
+        piece.map(|(_, bytes)| bytes).map_err(|error| Error::new("pack", entry.name, error))
     }
 
     /// The list of all photos at the archive's end.
     fn list(&self) -> Result<Vec<u8>> {
-        let mut list = Behind { skip: self.length, written: 0, bytes: Some(Vec::new()) };
-        self.write_all(&mut list).map_err(|error| self.failed(error))?;
-        Ok(list.bytes.unwrap_or_default())
+        self.write_all(Window::of(self.length..u64::MAX)).map(|list| list.bytes)
     }
 
     /// Write the whole archive, with nothing in its photos.
-    fn write_all(&self, out: &mut Behind) -> io::Result<()> {
+    fn write_all(&self, mut out: Window) -> Result<Window> {
         let nothing = vec![0; CHUNK_BYTES];
-        let mut archive = ZipArchiveWriter::new(out);
-        for entry in &self.entries {
-            let fill = |writer: &mut dyn Write| {
-                let mut left = entry.bytes;
-                while left > 0 {
-                    let some = left.min(CHUNK_BYTES as u64);
-                    writer.write_all(&nothing[..some as usize])?;
-                    left -= some;
-                }
-                Ok(())
-            };
-            entry.write(&mut archive, fill, Some(entry.crc))?;
-        }
-        archive.finish().map(drop).map_err(io::Error::other)
-    }
-
-    fn failed(&self, source: io::Error) -> Error {
-        Error::new("pack", self.pic.display(), source)
+        let mut archive = ZipArchiveWriter::new(&mut out);
+        let entries = self.entries.iter();
+        entries
+            .map(|entry| entry.write(&mut archive, &nothing))
+            .collect::<io::Result<Vec<Span>>>()
+            .and_then(|_| archive.finish().map_err(io::Error::other))
+            .map_err(|error| Error::new("pack", self.pic.display(), error))?;
+        Ok(out)
     }
 }
 
+impl Photo {
+    /// The next bytes, at most so many.
+    fn read(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.left.min(length as u64) as usize];
+        let read = self.file.read(&mut bytes)?;
+        if read == 0 {
+            return Err(io::Error::other("it has become shorter"));
+        }
+        bytes.truncate(read);
+        self.crc.update(&bytes);
+        self.left -= read as u64;
+        Ok(bytes)
+    }
+}
+
+/// Where an entry lies in the archive that it was written into.
+struct Span {
+    /// The photo's bytes.
+    data: Range<u64>,
+    /// The first byte behind the entry.
+    end: u64,
+}
+
 impl Entry {
-    /// Write this photo into `archive`: its checksum, worked out unless `crc` has it, and
-    /// where it ends.
+    /// Write this photo into `archive`, with bytes of `nothing` in place of its own.
     fn write<W: Write>(
         &self,
         archive: &mut ZipArchiveWriter<W>,
-        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-        crc: Option<u32>,
-    ) -> io::Result<(u32, u64)> {
+        nothing: &[u8],
+    ) -> io::Result<Span> {
         let builder = archive
             .new_file(self.name.to_string())
             .compression_method(CompressionMethod::STORE)
             .last_modified(UtcDateTime::from_unix(self.modified))
             .unix_permissions(0o644);
-        let (mut entry, config) = builder.start().map_err(io::Error::other)?;
-        let output = match crc {
-            Some(crc) => {
-                fill(&mut entry)?;
-                DataDescriptorOutput::new(crc, self.bytes)
-            }
-            None => {
-                let mut data = config.wrap(&mut entry);
-                fill(&mut data)?;
-                data.finish().map_err(io::Error::other)?.1
-            }
-        };
-        let crc = output.crc();
+        let (mut entry, _) = builder.start().map_err(io::Error::other)?;
+        let start = entry.stream_offset();
+        let mut left = self.bytes;
+        while left > 0 {
+            let some = left.min(nothing.len() as u64);
+            entry.write_all(&nothing[..some as usize])?;
+            left -= some;
+        }
+        let output = DataDescriptorOutput::new(self.crc, self.bytes);
         entry.finish(output).map_err(io::Error::other)?;
-        Ok((crc, archive.stream_offset()))
+        Ok(Span { data: start..start + self.bytes, end: archive.stream_offset() })
     }
 }
 
-/// Counts what is written and keeps what lies behind the first `skip` bytes.
-struct Behind {
-    skip: u64,
+/// Counts what is written, and keeps what lies in a range of it.
+struct Window {
+    range: Range<u64>,
     written: u64,
-    /// None: nothing is kept.
-    bytes: Option<Vec<u8>>,
+    bytes: Vec<u8>,
 }
 
-impl Write for Behind {
+impl Window {
+    fn of(range: Range<u64>) -> Window {
+        Window { range, written: 0, bytes: Vec::new() }
+    }
+}
+
+impl Write for Window {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let skipped = self.skip.saturating_sub(self.written).min(bytes.len() as u64);
-        if let Some(kept) = &mut self.bytes {
-            kept.extend_from_slice(&bytes[skipped as usize..]);
-        }
-        self.written += bytes.len() as u64;
+        let length = bytes.len() as u64;
+        let place = |at: u64| at.saturating_sub(self.written).min(length) as usize;
+        let (start, end) = (place(self.range.start), place(self.range.end));
+        self.bytes.extend_from_slice(&bytes[start..end.max(start)]);
+        self.written += length;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Photos so many and so large that 32 bits are not enough, without their bytes.
+    #[test]
+    fn lengths_and_lists_are_right_beyond_four_gigabytes() {
+        let entry = |n: u64| Entry {
+            name: PhotoName::parse("2026-11-22_14-03-55.jpg").unwrap(),
+            bytes: 1_500_000_000 + n,
+            modified: 1_795_000_000,
+            crc: 7,
+        };
+        let mut archive = Archive::new(Path::new("/nowhere"), &[], Arc::new(()));
+        assert!(archive.is_empty());
+        archive.entries = (0..4).map(entry).collect();
+        let length = archive.length().unwrap();
+        let mut sum = 0;
+        for (n, entry) in archive.entries.iter().enumerate() {
+            let around =
+                [Part::Head, Part::Tail].map(|part| archive.around(n, part).unwrap().len());
+            sum += around.iter().sum::<usize>() as u64 + entry.bytes;
+        }
+        archive.length = sum;
+        let list = archive.list().unwrap();
+        assert_eq!(sum + list.len() as u64, length);
+        assert!(list.starts_with(b"PK\x01\x02"), "the list begins with its first entry");
+        assert!(list.windows(4).any(|w| w == b"PK\x06\x06"), "ZIP64's end of the list");
+        assert!(archive.around(0, Part::Head).unwrap().starts_with(b"PK\x03\x04"));
+        assert!(archive.around(0, Part::Tail).unwrap().starts_with(b"PK\x07\x08"));
     }
 }

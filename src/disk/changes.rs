@@ -41,7 +41,7 @@ impl Room {
 pub struct Changes {
     album: Arc<Album>,
     room: Room,
-    /// Saved, and without a thumbnail yet.
+    /// Just saved: it has no thumbnail yet, and there may be too many now.
     fresh: Option<PhotoName>,
 }
 
@@ -66,11 +66,11 @@ impl Work<Change> for Changes {
         }
     }
 
-    /// The gallery is asked for soon after: it finds the thumbnail made.
+    /// Nobody waits for the thumbnail yet, nor for the old photos to go.
     fn tidy(&mut self) {
-        if let Some(name) = self.fresh.take()
-            && let Err(error) = thumbnail::open(self.album.path(), name, "saved")
-        {
+        let Some(name) = self.fresh.take() else { return };
+        self.thin_out(name);
+        if let Err(error) = thumbnail::open(self.album.path(), name, "saved") {
             log::debug!("{error}");
         }
     }
@@ -90,7 +90,6 @@ impl Changes {
                 log::info!("photo {}: {width}x{height}, {} bytes", saved.name, saved.bytes);
                 self.album.add(Photo { name: saved.name, bytes: saved.bytes });
                 self.fresh = Some(saved.name);
-                self.thin_out(saved.name);
                 Answer::Photo(receipt(&saved, page), Ok(()))
             }
             Err(error) => {
@@ -111,52 +110,69 @@ impl Changes {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // made anew
             Err(error) => return Err(Error::new("look at", "the disk", error)),
         };
-        let mut lack = keep_free.saturating_add(bytes).saturating_sub(free);
+        let lack = keep_free.saturating_add(bytes).saturating_sub(free);
         if lack == 0 {
             return Ok(());
         }
-        let (photos, kept) = self.album.all()?;
-        let mut going = Vec::new();
-        for photo in photos.iter().filter(|photo| !kept.contains(&photo.name)) {
-            if lack == 0 {
-                break;
+        let (photos, _) = self.album.may_go()?;
+        match self.let_go(photos.into_iter(), lack, |photo| photo.bytes)? {
+            0 => Ok(()),
+            _ => {
+                let reason = "the disk has less room than --keep-free asks for, and there is no \
+                     photo left that may be deleted";
+                Err(Error::found("make room for", "a photo", reason.to_owned()))
             }
-            lack = lack.saturating_sub(photo.bytes);
-            going.push(photo.name);
         }
-        if lack > 0 {
-            let reason = "the disk has less room than --keep-free asks for, and there is no photo \
-                 left that may be deleted";
-            return Err(Error::found("make room for", "a photo", reason.to_owned()));
-        }
-        self.let_go(&going)
     }
 
     /// After `newest` was saved: delete the oldest until there are no more than may be.
     fn thin_out(&self, newest: PhotoName) {
         let Some(photos_max) = self.room.photos_max else { return };
-        let thinned = self.album.all().and_then(|(photos, kept)| {
-            let surplus = photos.len().saturating_sub(photos_max);
-            let may_go = |name: &PhotoName| !kept.contains(name) && *name != newest;
-            let names = photos.iter().map(|photo| photo.name);
-            let going: Vec<PhotoName> = names.filter(may_go).take(surplus).collect();
-            if going.is_empty() { Ok(()) } else { self.let_go(&going) }
+        let thinned = self.album.may_go().and_then(|(photos, total)| {
+            let others = photos.into_iter().filter(|photo| photo.name != newest);
+            self.let_go(others, total.saturating_sub(photos_max) as u64, |_| 1)
         });
         if let Err(error) = thinned {
             log::warn!("{error}");
         }
     }
 
-    fn let_go(&self, going: &[PhotoName]) -> Result<()> {
-        let removal = self.album.remove(going)?;
-        if let [first, ..] = removal.removed[..] {
-            let count = removal.removed.len();
+    /// Delete photos in their order until what they weigh makes up for the `lack`; what is still
+    /// lacking when there are no more. One that cannot be deleted is passed over.
+    fn let_go(
+        &self,
+        photos: impl Iterator<Item = Photo>,
+        mut lack: u64,
+        weight: impl Fn(&Photo) -> u64,
+    ) -> Result<u64> {
+        let mut photos = photos.peekable();
+        let (mut removed, mut failed) = (Vec::new(), Vec::new());
+        while lack > 0 && photos.peek().is_some() {
+            // As many as should do at once: each time costs a wait for the medium.
+            let (mut going, mut hoped) = (Vec::new(), 0);
+            while hoped < lack
+                && let Some(photo) = photos.next()
+            {
+                hoped += weight(&photo);
+                going.push(photo);
+            }
+            let names: Vec<PhotoName> = going.iter().map(|photo| photo.name).collect();
+            let removal = self.album.remove(&names)?;
+            let stays = |photo: &&Photo| removal.failed.iter().any(|(name, _)| *name == photo.name);
+            let gone = going.iter().filter(|photo| !stays(photo)).map(&weight).sum();
+            lack = lack.saturating_sub(gone);
+            removed.extend(removal.removed);
+            failed.extend(removal.failed);
+        }
+        if let Some(first) = removed.first() {
+            let count = removed.len();
             log::info!("made room: {count} of the oldest photos deleted, {first} first");
         }
-        match removal.failed.first() {
-            Some((name, reason)) => Err(Error::found("delete", name, reason.clone())),
-            None => Ok(()),
+        if let Some((name, reason)) = failed.first() {
+            let count = failed.len();
+            log::warn!("{count} of the oldest photos cannot be deleted; {name}: {reason}");
         }
+        Ok(lack)
     }
 
     fn delete(&self, names: &[PhotoName], back: Option<Back>) -> Response {
@@ -197,6 +213,9 @@ impl Changes {
     }
 
     fn keep(&self, names: &[PhotoName], keep: bool, back: Back) -> Response {
+        if names.is_empty() {
+            return self.delete(names, Some(back)); // which says that none was selected
+        }
         match (self.album.keep(names, keep), back) {
             (Ok(_), Back::View(name)) => Response::see_other(&format!("../view/{name}")),
             (Ok(count), Back::Gallery(page)) => {

@@ -69,8 +69,8 @@ pub enum Task {
     OpenNote { path: String, raw: bool, lang: Lang },
     /// A photo's file.
     OpenPhoto(PhotoName),
-    /// Its thumbnail. `forever`: the address names the version, so it never changes.
-    OpenThumbnail { name: PhotoName, forever: bool },
+    /// Its thumbnail, and the version that the address names.
+    OpenThumbnail { name: PhotoName, version: Option<String> },
     /// A page of the gallery, counted from 1, with a word on what was done before.
     Gallery { page: usize, outcome: Outcome, lang: Lang },
     /// The page of one photo, or of the newest.
@@ -259,7 +259,9 @@ impl Work<Task> for Reader {
             Task::OpenPage { path, lang } => page(self.site.open(&path, lang)),
             Task::OpenNote { path, raw, lang } => page(self.notes.open(&path, raw, lang)),
             Task::OpenPhoto(name) => page(self.photos.file(name)),
-            Task::OpenThumbnail { name, forever } => page(self.photos.thumbnail(name, forever)),
+            Task::OpenThumbnail { name, version } => {
+                page(self.photos.thumbnail(name, version.as_deref()))
+            }
             Task::Gallery { page: n, outcome, lang } => {
                 page(self.photos.gallery(n, outcome, lang).map(Some))
             }

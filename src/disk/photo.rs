@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use exif::experimental::Writer;
 use exif::{Field, In, Tag, Value};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, linkat, openat,
-    renameat, renameat_with, statat, unlinkat,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, fsync, linkat,
+    openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use tz::{DateTime, TimeZone};
@@ -104,9 +104,22 @@ impl PhotoName {
     pub fn parse(name: &str) -> Option<PhotoName> {
         let stem = name.strip_suffix(".jpg")?;
         let (moment, turn) = stem.split_at_checked("2026-11-22_14-03-55".len())?;
-        let digits: String = moment.chars().filter(char::is_ascii_digit).collect();
-        let second = digits.parse().ok()?;
-        let turn = if turn.is_empty() { 0 } else { turn.strip_prefix('-')?.parse().ok()? };
+        let mut second = 0;
+        for (at, byte) in moment.bytes().enumerate() {
+            match (at, byte) {
+                (4 | 7 | 13 | 16, b'-') | (10, b'_') => {}
+                (4 | 7 | 10 | 13 | 16, _) => return None,
+                (_, b'0'..=b'9') => second = second * 10 + u64::from(byte - b'0'),
+                _ => return None,
+            }
+        }
+        let turn = match turn.strip_prefix('-') {
+            None if turn.is_empty() => 0,
+            Some(digits) if digits.starts_with(|c| ('1'..='9').contains(&c)) => {
+                digits.parse().ok()?
+            }
+            _ => return None,
+        };
         let parsed = PhotoName { second, turn };
         let [month, day, hour, minute, second] = parsed.fields();
         let is_time = (1..=12).contains(&month)
@@ -114,8 +127,7 @@ impl PhotoName {
             && hour < 24
             && minute < 60
             && second <= 60;
-        // Whatever was odd about it does not come back.
-        (is_time && turn <= TURNS_OF_A_SECOND_MAX && parsed.to_string() == name).then_some(parsed)
+        (is_time && turn <= TURNS_OF_A_SECOND_MAX).then_some(parsed)
     }
 
     /// Month, day, hour, minute, second.
@@ -179,7 +191,7 @@ pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
         .map_err(failed("write"))?;
     let name = temporary.publish(&taken).map_err(failed("name"))?;
     drop(temporary);
-    File::from(folder).sync_all().map_err(failed("write through"))?;
+    sync_folder(&folder).map_err(failed("write through"))?;
     Ok(Saved { name, taken, size: place.size, bytes })
 }
 
@@ -191,7 +203,7 @@ pub fn make_folder(path: &Path) -> Result<()> {
             made => made?,
         }
         let above = path.parent().filter(|above| !above.as_os_str().is_empty());
-        File::from(open_folder(above.unwrap_or(Path::new(".")))?).sync_all()
+        sync_folder(&open_folder(above.unwrap_or(Path::new(".")))?)
     };
     let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<&Path> = path.ancestors().take_while(missing).collect();
@@ -210,6 +222,15 @@ pub fn make_folder(path: &Path) -> Result<()> {
 pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(CWD, path, flags, Mode::empty())?)
+}
+
+/// Write the folder's names through to the medium; some file systems do so by themselves and
+/// have no call for it.
+pub fn sync_folder(folder: &OwnedFd) -> io::Result<()> {
+    match fsync(folder) {
+        Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 /// A file under a hidden name; it goes unless it is published.
@@ -297,11 +318,14 @@ pub fn sweep(path: &Path) -> io::Result<usize> {
         if !name.to_bytes().starts_with(TEMPORARY.as_bytes()) {
             continue;
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let Ok(file) = openat(&folder, name, flags, Mode::empty()) else { continue };
-        // A lock that is held: another program is just writing it.
-        if flock(&file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK) {
-            swept += usize::from(unlinkat(&folder, name, AtFlags::empty()).is_ok());
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Ours, or a disk without locks.
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS | Errno::INVAL) => {
+                swept += usize::from(unlinkat(&folder, name, AtFlags::empty()).is_ok());
+            }
+            Err(_) => {} // another program is just writing it
         }
     }
     Ok(swept)
@@ -313,9 +337,9 @@ pub fn sweep(path: &Path) -> io::Result<usize> {
 fn write(file: &mut File, jpeg: &[u8], place: &ExifPlace, taken: &Moment) -> io::Result<u64> {
     let old = place.old.clone().unwrap_or(place.insert..place.insert);
     let theirs = jpeg[old.clone()].get(4 + jpeg::EXIF.len()..);
-    let exif = exif(theirs, place.size, taken).and_then(|tiff| jpeg::exif_segment(&tiff));
-    // What cannot be said is left out: the picture is what counts.
-    let exif = exif.unwrap_or_default();
+    let segment = |theirs| jpeg::exif_segment(&exif(theirs, place.size, taken)?);
+    // What the camera says may be odd, or too much beside what we say.
+    let exif = segment(theirs).or_else(|| segment(None)).unwrap_or_default();
     let (head, tail) = (&jpeg[..place.insert], &jpeg[old.end..]);
     for piece in [head, &exif, &jpeg[place.insert..old.start], tail] {
         file.write_all(piece)?;
@@ -346,6 +370,7 @@ fn exif(theirs: Option<&[u8]>, size: (u32, u32), taken: &Moment) -> Option<Vec<u
         .iter()
         .flat_map(exif::Exif::fields)
         .filter(|field| field.ifd_num == In::PRIMARY && ours.iter().all(|f| f.tag != field.tag))
+        .filter(|field| !matches!(field.value, Value::Unknown(..)))
         .collect();
     let turned = theirs.iter().any(|field| field.tag == Tag::Orientation);
     let mut writer = Writer::new();

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::http::page::{HTML, with_policy};
 use crate::http::phrases::Lang;
 use crate::http::response::{Body, Response, Status, Validators};
-use crate::limits::PAGE_PHOTOS;
+use crate::limits::{ARCHIVES_MAX, PAGE_PHOTOS};
 
 /// What was done to photos before the gallery is shown, as its address tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Outcome {
 pub struct Photos {
     album: Arc<Album>,
     pic: Folder,
+    /// Counts the archives that are being sent.
+    archives: Arc<()>,
 }
 
 /// Kept by the browser for good: the address changes with the content.
@@ -40,7 +42,7 @@ const FOREVER: &str = "private, max-age=31536000, immutable";
 
 impl Photos {
     pub fn new(album: Arc<Album>) -> Photos {
-        Photos { pic: Folder::new(album.path().to_owned()), album }
+        Photos { pic: Folder::new(album.path().to_owned()), album, archives: Arc::new(()) }
     }
 
     /// A photo's file.
@@ -52,15 +54,16 @@ impl Photos {
         }
     }
 
-    pub fn thumbnail(&self, name: PhotoName, forever: bool) -> Result<Option<Page>> {
-        let Entry::File(found) = self.pic.open(&name.to_string())? else { return Ok(None) };
+    /// The thumbnail of a photo. An address that names the photo's `version` is good for ever.
+    pub fn thumbnail(&self, name: PhotoName, version: Option<&str>) -> Result<Option<Page>> {
+        let Some((_, now)) = self.pic.version(&name.to_string())? else { return Ok(None) };
         let small = thumbnail::open(self.album.path(), name, "looked")?;
         Ok(small.map(|bytes| {
             let mut response = Response::new(Status::Ok, "image/jpeg", Body::Bytes(bytes.into()));
             // Made of the photo, and changes with it.
-            let etag = found.validators.etag.map(|etag| format!("\"small-{}", &etag[1..]));
+            let etag = Some(format!("\"small-{now}\""));
             response.validators = Validators { etag, modified: None };
-            response.cache_control = if forever { FOREVER } else { REVALIDATE };
+            response.cache_control = if version == Some(&now) { FOREVER } else { REVALIDATE };
             (response, None)
         }))
     }
@@ -117,10 +120,15 @@ impl Photos {
 
     pub fn archive(&self, names: Vec<PhotoName>) -> Result<Option<Page>> {
         let names = match names.is_empty() {
-            true => self.album.all()?.0.iter().map(|photo| photo.name).collect(),
+            true => self.album.all()?.iter().map(|photo| photo.name).collect(),
             false => names,
         };
-        let archive = Archive::new(self.album.path(), &names)?;
+        // Each open archive holds one of these.
+        if Arc::strong_count(&self.archives) > ARCHIVES_MAX {
+            let sentence = "There are too many downloads at once; try again later.";
+            return Ok(Some((Response::unavailable(sentence), None)));
+        }
+        let archive = Archive::new(self.album.path(), &names, self.archives.clone());
         if archive.is_empty() {
             return Ok(None);
         }

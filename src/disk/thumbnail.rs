@@ -38,25 +38,34 @@ pub fn open(pic: &Path, name: PhotoName, thread: &str) -> Result<Option<Vec<u8>>
     let stat = fstat(&file).map_err(failed("look at"))?;
     let cache = cache(&folder);
     if let Some(kept) = cache.as_ref().and_then(|cache| kept(cache, name, &stat)) {
-        return Ok(Some(kept));
+        return Ok((kept != HOPELESS).then_some(kept));
     }
-    let mut bytes = Vec::new();
-    let read = file.take(PHOTO_BYTES_MAX).read_to_end(&mut bytes);
+    let length = (stat.st_size as u64).min(PHOTO_BYTES_MAX);
+    let mut bytes = Vec::with_capacity(length as usize);
+    let read = file.take(length).read_to_end(&mut bytes);
     read.map_err(|source| Error::new("read", name, source))?;
     let small = match jpeg::thumbnail(&bytes, THUMBNAIL_WIDTH, THUMBNAIL_QUALITY) {
         Ok(small) => with_exif(small, &bytes),
         Err(reason) => {
             log::debug!("{name}: no thumbnail can be made of it: {reason}");
-            return Ok(None);
+            HOPELESS.to_vec()
         }
     };
-    if let Some(cache) = cache
-        && let Err(errno) = store(&cache, name, &stat, &small, thread)
-    {
-        log::debug!("{}", Error::new("keep the thumbnail of", name, errno.into()));
+    if let Some(cache) = cache {
+        if let Err(errno) = store(&cache, name, &stat, &small, thread) {
+            log::debug!("{}", Error::new("keep the thumbnail of", name, errno.into()));
+        }
+        // Deleted meanwhile: its thumbnail must not stay behind.
+        if accessat(&folder, name.to_string(), Access::EXISTS, AtFlags::empty()).is_err() {
+            let _ = unlinkat(&cache, name.to_string(), AtFlags::empty());
+        }
     }
-    Ok(Some(small))
+    Ok((small != HOPELESS).then_some(small))
 }
+
+/// Stands in the cache for a photo of which no thumbnail can be made, so that it is not tried
+/// again each time.
+const HOPELESS: &[u8] = b"none\n";
 
 /// Remove the thumbnail of a photo that has gone from `pic`.
 pub fn remove(pic: &OwnedFd, name: PhotoName) {
@@ -106,7 +115,8 @@ fn kept(cache: &OwnedFd, name: PhotoName, photo: &Stat) -> Option<Vec<u8>> {
     let stat = fstat(&file).ok().filter(|stat| modified(stat) == modified(photo))?;
     let mut bytes = Vec::with_capacity((stat.st_size as u64).min(THUMBNAIL_BYTES_MAX) as usize);
     File::from(file).take(THUMBNAIL_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    (bytes.starts_with(&[0xff, 0xd8]) && bytes.ends_with(&[0xff, 0xd9])).then_some(bytes)
+    let whole = bytes.starts_with(&[0xff, 0xd8]) && bytes.ends_with(&[0xff, 0xd9]);
+    (whole || bytes == HOPELESS).then_some(bytes)
 }
 
 fn store(

@@ -373,6 +373,9 @@ const PHRASES: &[(&str, &str)] = &[
         "剩余空间少于 --keep-free 的要求，而且没有可以删除的照片",
     ),
     ("Too many photos at once.", "同时拍照的请求过多。"),
+    ("This form is too large.", "表单内容过大。"),
+    ("These are too many photos at once.", "一次选择的照片过多。"),
+    ("There are too many downloads at once; try again later.", "同时下载的人过多，请稍后再试。"),
     ("This site is ending.", "网站正在关闭。"),
     ("It is done.", "已完成。"),
 ];

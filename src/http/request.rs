@@ -71,11 +71,6 @@ impl Request {
     pub fn query_values<'r>(&'r self, name: &'r str) -> impl Iterator<Item = Cow<'r, str>> {
         values_of(self.query.as_bytes(), name)
     }
-
-    /// All values of a field in the form that was sent, decoded.
-    pub fn form_values<'r>(&'r self, name: &'r str) -> impl Iterator<Item = Cow<'r, str>> {
-        values_of(&self.body, name)
-    }
 }
 
 fn values_of<'b>(encoded: &'b [u8], name: &'b str) -> impl Iterator<Item = Cow<'b, str>> {

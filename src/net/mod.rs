@@ -3,5 +3,5 @@
 
 mod listen;
 mod peer;
-mod photos;
+mod shutter;
 pub mod server;

@@ -23,7 +23,7 @@ use slab::Slab;
 
 use super::listen::listen;
 use super::peer::Peer;
-use super::photos::{Asker, Photos};
+use super::shutter::{Asker, Shutter};
 use crate::camera;
 use crate::config::Config;
 use crate::disk::{Answer, Disk, Task, Ticket};
@@ -56,7 +56,7 @@ pub struct Server {
     signals: UnixStream,
     disk: Disk,
     camera: Arc<FrameSlot>,
-    photos: Photos,
+    shutter: Shutter,
     /// Photos have a size of their own.
     stills: bool,
     /// The last frame's number.
@@ -131,7 +131,7 @@ impl Server {
         Ok(Server {
             disk,
             camera,
-            photos: Photos::new(config.every, now),
+            shutter: Shutter::new(config.every, now),
             stills: config.photo_size.is_some(),
             frames: 0,
             meter: Meter::default(),
@@ -175,8 +175,8 @@ impl Server {
         self.ending = self.ending.or(Some(now.instant + END_TIME_MAX));
         log::info!("ending");
         self.listeners.clear(); // which closes them
-        self.photos.stop();
-        for asker in self.photos.take_all() {
+        self.shutter.stop();
+        for asker in self.shutter.take_all() {
             self.refuse(asker, Response::unavailable("This site is ending."), now);
             if let Asker::Guest { ticket, .. } = asker
                 && let Some(seat) = self.seat_of(ticket)
@@ -249,7 +249,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let repeat = self.newest.as_ref().and_then(|newest| newest.repeat_at);
-        let times = [self.earliest, repeat, self.accept_again, self.photos.deadline(), self.ending];
+        let times =
+            [self.earliest, repeat, self.accept_again, self.shutter.deadline(), self.ending];
         let first = times.into_iter().flatten().min()?;
         Some(first.saturating_duration_since(Instant::now()))
     }
@@ -280,7 +281,7 @@ impl Server {
     fn deliver(&mut self, now: Now) {
         while let Some((ticket, answer)) = self.disk.done() {
             if let (None, Answer::Photo(_, outcome)) = (&ticket, &answer) {
-                self.photos.note(outcome.as_ref().copied().map_err(String::as_str));
+                self.shutter.note(outcome.as_ref().copied().map_err(String::as_str));
             }
             let Some(seat) = ticket.and_then(|ticket| self.seat_of(ticket)) else { continue };
             let peer = &mut self.peers[seat];
@@ -300,14 +301,14 @@ impl Server {
         }
         match self.camera.take_still() {
             Some(Still::Taken(frame)) => {
-                for asker in self.photos.take_still(&frame) {
+                for asker in self.shutter.take_still(&frame) {
                     self.develop(asker, &frame, now);
                 }
-                if self.photos.want_still() {
+                if self.shutter.want_still() {
                     self.camera.want_still();
                 }
             }
-            Some(Still::LikeStream) => self.photos.give_up_stills(),
+            Some(Still::LikeStream) => self.shutter.give_up_stills(),
             None => {}
         }
         let shown = self.newest.as_ref().map(|newest| newest.part.frame.number);
@@ -319,7 +320,7 @@ impl Server {
             self.meter.count(now.instant);
         }
         self.frames = frame.number;
-        for asker in self.photos.take(&frame) {
+        for asker in self.shutter.take(&frame) {
             self.develop(asker, &frame, now);
         }
         self.newest = Some(Newest { part: Arc::new(Part::new(frame)), repeat_at });
@@ -331,10 +332,10 @@ impl Server {
 
     /// Meet the deadlines that have come.
     fn expire(&mut self, now: Now) {
-        for asker in self.photos.take_expired(now.instant) {
+        for asker in self.shutter.take_expired(now.instant) {
             self.refuse(asker, Response::unavailable(NO_PICTURE), now);
         }
-        if self.photos.is_due(now.instant) {
+        if self.shutter.is_due(now.instant) {
             self.press(Asker::Clock, now);
         }
         if let Some(newest) = &mut self.newest

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is mounted on a folder, until it is dropped.
+/// What is mounted on a folder or a file, until it is dropped.
 pub struct Mount(PathBuf);
 
 impl Mount {
@@ -22,6 +22,13 @@ impl Mount {
         let mount = Mount(folder.to_owned());
         run("mount", &["-o", "remount,bind,ro", name(folder)]);
         mount
+    }
+
+    /// A file that cannot be removed.
+    #[track_caller]
+    pub fn pinned(file: &Path) -> Mount {
+        run("mount", &["--bind", name(file), name(file)]);
+        Mount(file.to_owned())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::http::request::Method;
 use crate::http::response::Response;
 use crate::limits::{HELD_BYTES_MAX, SNAPSHOT_TIME_MAX};
 use crate::net::peer::SnapshotWait;
-use crate::net::photos::Asker;
+use crate::net::shutter::Asker;
 use crate::route::{Action, Freshness, Plan, route};
 
 impl Server {
@@ -91,7 +91,7 @@ impl Server {
 impl Server {
     /// Somebody wants a photo: wait for its frame.
     pub(super) fn press(&mut self, asker: Asker, now: Now) {
-        if !self.photos.press(asker, self.camera.watch(), self.stills, now) {
+        if !self.shutter.press(asker, self.camera.watch(), self.stills, now) {
             self.refuse(asker, Response::unavailable("Too many photos at once."), now);
         } else if self.stills {
             self.camera.want_still();
@@ -124,7 +124,7 @@ impl Server {
                 self.peers[seat].conn.answer(response, now);
                 self.touch(seat);
             }
-            Asker::Clock => self.photos.note(Err(response.text().trim_end())),
+            Asker::Clock => self.shutter.note(Err(response.text().trim_end())),
         }
     }
 
@@ -139,9 +139,9 @@ impl Server {
 
     /// Start or stop interval photos, and show how they stand.
     fn set_interval(&mut self, seat: usize, plan: Option<Plan>, now: Now) {
-        self.photos.stop();
+        self.shutter.stop();
         if let Some(Plan { every, length }) = plan {
-            self.photos.start(every, length, now);
+            self.shutter.start(every, length, now);
         }
         let peer = &mut self.peers[seat];
         match peer.conn.request().is_some_and(|request| request.wants_page) {
@@ -153,14 +153,14 @@ impl Server {
     fn show_interval(&mut self, seat: usize, now: Now) {
         let Some(request) = self.peers[seat].conn.request() else { return };
         let (page, lang) = (request.wants_page, request.lang);
-        let interval = self.interval();
+        let interval = self.interval(now);
         self.ask_disk(seat, Task::Interval { interval, page, lang }, now);
     }
 
-    fn interval(&self) -> Option<disk::Interval> {
-        self.photos.interval().map(|interval| disk::Interval {
+    fn interval(&self, now: Now) -> Option<disk::Interval> {
+        self.shutter.interval().map(|interval| disk::Interval {
             every: interval.every.as_secs_f64(),
-            until: interval.until,
+            until: interval.until(now),
             saved: interval.saved,
             skipped: interval.skipped,
             trouble: interval.trouble.clone(),
@@ -185,7 +185,7 @@ impl Server {
             drops,
             viewers: self.peers.iter().filter(|(_, peer)| peer.conn.frames().is_some()).count(),
             uptime: now.instant.duration_since(self.started).as_secs(),
-            interval: self.interval(),
+            interval: self.interval(now),
         };
         self.ask_disk(seat, Task::Status { facts: Box::new(facts), page, lang }, now);
     }

@@ -40,8 +40,6 @@ pub struct Interval {
     /// When the next one is due, and when it is over.
     next: Instant,
     end: Option<Instant>,
-    /// The same end by the clock on the wall, as it was at the start.
-    pub until: Option<SystemTime>,
     pub saved: u64,
     pub skipped: u64,
     /// Why the last one was skipped; none if it was saved.
@@ -49,20 +47,20 @@ pub struct Interval {
 }
 
 #[derive(Debug, Default)]
-pub struct Photos {
+pub struct Shutter {
     /// INVARIANT: at most `PHOTO_WAITS_MAX`, and one of them the clock's.
     waits: Vec<Wait>,
     interval: Option<Interval>,
 }
 
-impl Photos {
+impl Shutter {
     /// With interval photos from the start on, if `every` is given.
-    pub fn new(every: Option<Duration>, now: Now) -> Photos {
-        let mut photos = Photos::default();
+    pub fn new(every: Option<Duration>, now: Now) -> Shutter {
+        let mut shutter = Shutter::default();
         if let Some(every) = every {
-            photos.start(every, None, now);
+            shutter.start(every, None, now);
         }
-        photos
+        shutter
     }
 
     /// Wait for a frame, `still` for one in the size of photos; false if too many wait.
@@ -81,7 +79,7 @@ impl Photos {
         self.take_if(|wait| wait.still && frame.taken >= wait.pressed)
     }
 
-    /// Whether somebody waits for a frame in the size of photos.
+    /// Whether somebody waits for a frame in the size of shutter.
     pub fn want_still(&self) -> bool {
         self.waits.iter().any(|wait| wait.still)
     }
@@ -132,7 +130,6 @@ impl Photos {
             every,
             next: now.instant,
             end: length.map(|length| now.instant + length),
-            until: length.and_then(|length| now.wall.checked_add(length)),
             saved: 0,
             skipped: 0,
             trouble: None,
@@ -140,6 +137,7 @@ impl Photos {
     }
 
     pub fn stop(&mut self) {
+        self.waits.retain(|wait| wait.asker != Asker::Clock);
         if let Some(Interval { saved, skipped, .. }) = self.interval.take() {
             log::info!("interval photos: over; {saved} saved, {skipped} skipped");
         }
@@ -184,6 +182,11 @@ impl Photos {
 }
 
 impl Interval {
+    /// When it is over, by the clock on the wall as it is now.
+    pub fn until(&self, now: Now) -> Option<SystemTime> {
+        now.wall.checked_add(self.end?.saturating_duration_since(now.instant))
+    }
+
     /// Whether a time of the grid has come; times that were missed are skipped.
     fn strike(&mut self, now: Instant) -> bool {
         if now < self.next {
@@ -211,28 +214,28 @@ mod tests {
     fn interval_photos_keep_to_their_grid() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
-        let mut photos = Photos::default();
-        photos.start(10 * second, Some(100 * second), at(start));
+        let mut shutter = Shutter::default();
+        shutter.start(10 * second, Some(100 * second), at(start));
         // Always late, by up to nine seconds, and once by more than a whole interval.
         let looks = [0, 1, 19, 20, 21, 52, 60, 69, 70, 71, 99, 100, 101];
         let taken: Vec<u32> =
-            looks.into_iter().filter(|s| photos.is_due(start + second * *s)).collect();
+            looks.into_iter().filter(|s| shutter.is_due(start + second * *s)).collect();
         assert_eq!(taken, [0, 19, 20, 52, 60, 70, 99]);
-        assert!(photos.interval().is_none(), "it ended by itself");
+        assert!(shutter.interval().is_none(), "it ended by itself");
     }
 
     #[test]
     fn what_is_missed_is_counted_and_said_once() {
         let start = Instant::now();
-        let mut photos = Photos::default();
-        photos.start(Duration::from_secs(1), None, at(start));
-        assert!(photos.is_due(start + Duration::from_secs(5)));
-        assert_eq!(photos.interval().unwrap().skipped, 5);
-        photos.note(Err("no camera"));
-        photos.note(Err("no camera"));
-        assert_eq!(photos.interval().unwrap().trouble.as_deref(), Some("no camera"));
-        photos.note(Ok(()));
-        let interval = photos.interval().unwrap();
+        let mut shutter = Shutter::default();
+        shutter.start(Duration::from_secs(1), None, at(start));
+        assert!(shutter.is_due(start + Duration::from_secs(5)));
+        assert_eq!(shutter.interval().unwrap().skipped, 5);
+        shutter.note(Err("no camera"));
+        shutter.note(Err("no camera"));
+        assert_eq!(shutter.interval().unwrap().trouble.as_deref(), Some("no camera"));
+        shutter.note(Ok(()));
+        let interval = shutter.interval().unwrap();
         assert_eq!((interval.saved, interval.skipped, &interval.trouble), (1, 7, &None));
     }
 
@@ -242,31 +245,34 @@ mod tests {
         let start = Instant::now();
         let frame = |taken, picture| Frame::new(1, taken, SystemTime::now(), picture, vec![], None);
         let live = |settled| Picture::Live { settled };
-        let mut photos = Photos::default();
+        let mut shutter = Shutter::default();
         let ticket = Ticket { seat: 0, guest: 1 };
         let asker = Asker::Guest { ticket, page: true };
         let later = start + Duration::from_secs(1);
-        assert!(photos.press(asker, slot.watch(), false, at(later)));
-        assert!(photos.take(&frame(start, live(true))).is_empty(), "before the press");
-        assert!(photos.take(&frame(later, live(false))).is_empty(), "dark");
+        assert!(shutter.press(asker, slot.watch(), false, at(later)));
+        assert!(shutter.take(&frame(start, live(true))).is_empty(), "before the press");
+        assert!(shutter.take(&frame(later, live(false))).is_empty(), "dark");
         assert_eq!(slot.demand(), 1);
-        assert_eq!(photos.take(&frame(later, live(true))), [asker]);
+        assert_eq!(shutter.take(&frame(later, live(true))), [asker]);
         assert_eq!(slot.demand(), 0);
-        assert!(photos.press(asker, slot.watch(), true, at(later)));
-        assert!(photos.take(&frame(later, live(true))).is_empty(), "of the stream's size");
-        assert!(photos.take_still(&frame(start, live(true))).is_empty(), "before the press");
-        assert!(photos.want_still());
-        assert_eq!(photos.take_still(&frame(later, live(true))), [asker]);
-        assert!(!photos.want_still());
-        assert!(photos.press(asker, slot.watch(), true, at(later)));
-        photos.give_up_stills();
-        assert_eq!(photos.take(&frame(later, live(true))), [asker]);
+        assert!(shutter.press(asker, slot.watch(), true, at(later)));
+        assert!(shutter.take(&frame(later, live(true))).is_empty(), "of the stream's size");
+        assert!(shutter.take_still(&frame(start, live(true))).is_empty(), "before the press");
+        assert!(shutter.want_still());
+        assert_eq!(shutter.take_still(&frame(later, live(true))), [asker]);
+        assert!(!shutter.want_still());
+        assert!(shutter.press(asker, slot.watch(), true, at(later)));
+        shutter.give_up_stills();
+        assert_eq!(shutter.take(&frame(later, live(true))), [asker]);
         for n in 0..=PHOTO_WAITS_MAX {
-            let taken = photos.press(asker, slot.watch(), false, at(later));
+            let taken = shutter.press(asker, slot.watch(), false, at(later));
             assert_eq!(taken, n < PHOTO_WAITS_MAX);
         }
-        assert_eq!(photos.take_expired(later).len(), 0);
+        assert_eq!(shutter.take_expired(later).len(), 0);
         let reason = "gone".into();
-        assert_eq!(photos.take(&frame(start, Picture::NoSignal { reason })).len(), PHOTO_WAITS_MAX);
+        assert_eq!(
+            shutter.take(&frame(start, Picture::NoSignal { reason })).len(),
+            PHOTO_WAITS_MAX
+        );
     }
 }
