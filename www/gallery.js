@@ -51,11 +51,12 @@ if (grid) {
     find(e.target.localName, next).focus();
   };
   find('#choice').hidden = false;
-  // What was said once is not said again when the page is loaded again.
-  if (find('.said')) history.replaceState(null, '', 'gallery?page=' + form.elements.page.value);
   onpageshow = update; // also when the browser comes back to the page
   update();
 }
+
+// What was said once is not said again when the page is loaded again.
+if (find('.said')) history.replaceState(null, '', location.search.split('&')[0]);
 
 // A photo: its neighbours.
 const photo = find('.photo');
