@@ -254,6 +254,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("{} photos saved.", "已保存 {} 张照片。"),
     ("{} skipped.", "跳过 {} 张。"),
     ("The last one failed: {}", "上一张拍摄失败：{}"),
+    ("The one before it is not taken yet.", "前一张还没有拍完。"),
     ("Stop", "停止"),
     ("Start", "开始"),
     ("Start anew", "重新开始"),
