@@ -178,12 +178,20 @@ fn change(form: &Form, path: &str) -> Action {
         }
         Some(names) => names.into_iter().collect(),
     };
+    let page = value(form, "page").and_then(|page| page.parse::<usize>().ok());
     let back = match names[..] {
         [name] if value(form, "view").is_some() => Back::View(name),
-        _ => Back::Gallery(value(form, "page").and_then(|page| page.parse().ok()).unwrap_or(1)),
+        _ => Back::Gallery(page.unwrap_or(1)),
     };
     match path {
-        "/gallery/archive" => Action::Disk(Task::Archive(names)),
+        // The form of a page of photos, none of which was selected: not all are meant.
+        "/gallery/archive" => match page.filter(|_| names.is_empty()) {
+            None => Action::Disk(Task::Archive(names)),
+            Some(page) => {
+                let back = format!("../gallery?page={page}&deleted=0");
+                Action::Reply(Response::see_other(&back))
+            }
+        },
         "/gallery/keep" => {
             let keep = value(form, "keep") != Some("0");
             Action::Change(Change::Keep { names, keep, back })
@@ -417,6 +425,8 @@ mod tests {
         let keep = format!("Change(Keep {{ names: [{name}], keep: false, back: View({name}) }})");
         check_form(&head("keep"), &form, &keep);
         check_form(&head("archive"), "", "Archive([])");
+        check_form(&head("archive"), &format!("page=2&name={name}"), &format!("Archive([{name}])"));
+        check_form(&head("archive"), "page=2", "303");
         for odd in ["..", "%2e%2e%2fx", "x.jpg", "", "2026-11-22_14-03-55.jpg%00"] {
             for path in ["delete", "keep", "archive"] {
                 check_form(&head(path), &format!("name={name}&name={odd}"), "400");
