@@ -11,6 +11,8 @@ const ROOMS: [&str; 12] = [
 ];
 const LINE_CHARS_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 70;
+/// Style sheets and scripts of all pages together.
+const WWW_BYTES_MAX: u64 = 30_000;
 
 /// A source file, its room, and its lines without the tests at the bottom.
 struct Source {
@@ -232,6 +234,16 @@ fn lines_and_functions_are_short() {
         }
         assert!(open.is_none(), "src/{}: the check lost its way: {open:?}", source.path);
     }
+}
+
+#[test]
+fn the_pages_weigh_little() {
+    let www = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/www")).expect("www/").flatten();
+    let weighed = |path: &PathBuf| path.extension().is_some_and(|e| e == "css" || e == "js");
+    let files: Vec<PathBuf> = www.map(|entry| entry.path()).filter(weighed).collect();
+    assert!(files.len() >= 6, "the files are there");
+    let bytes: u64 = files.iter().map(|file| file.metadata().expect("a file").len()).sum();
+    assert!(bytes < WWW_BYTES_MAX, "CSS and JS together have {bytes} bytes");
 }
 
 #[test]

@@ -29,7 +29,22 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use url::{ParseError, Url};
 
-use crate::util::{Folder, PATIENCE, decode, until};
+use crate::util::{Folder, PATIENCE, Reply, Server, decode, until};
+
+pub const PHONE: Screen = Screen { width: 390, height: 844, phone: true, dark: false };
+pub const PHONE_ON_ITS_SIDE: Screen = Screen { width: 844, height: 390, ..PHONE };
+pub const SMALL_PHONE: Screen = Screen { width: 320, height: 568, ..PHONE };
+pub const TABLET: Screen = Screen { width: 768, height: 1024, ..PHONE };
+pub const DESKTOP: Screen = Screen { width: 1280, height: 800, phone: false, dark: false };
+
+/// Keys that have no letter, as WebDriver numbers them.
+pub const TAB: char = '\u{e004}';
+pub const ENTER: char = '\u{e007}';
+pub const ESCAPE: char = '\u{e00c}';
+pub const LEFT: char = '\u{e012}';
+pub const RIGHT: char = '\u{e014}';
+pub const DOWN: char = '\u{e015}';
+pub const DELETE: char = '\u{e017}';
 
 /// The driver itself waits for the browser; a start on a busy machine takes its time.
 const REPLY_TIME_MAX: Duration = Duration::from_secs(90);
@@ -101,6 +116,61 @@ impl Pixels {
         let differ = |(a, b): &(&[u8], &[u8])| a.iter().zip(*b).any(|(a, b)| a.abs_diff(*b) > 40);
         pairs.filter(differ).count() as f64 / (self.width * self.height) as f64
     }
+}
+
+/// A server with the test picture, and a browser.
+#[track_caller]
+pub fn start() -> (Server, Browser) {
+    (Server::start(&["--camera", "test"]), Browser::start())
+}
+
+/// The address of a server's page; `path` without a slash at its start.
+pub fn page(server: &Server, path: &str) -> String {
+    format!("http://{}/{path}", server.addr())
+}
+
+/// Opens the live page and waits until it says that it is live.
+#[track_caller]
+pub fn open_live(browser: &Browser, server: &Server, screen: Screen) {
+    browser.set_screen(screen);
+    browser.open(&page(server, ""));
+    wait_for_state(browser, "live");
+}
+
+#[track_caller]
+pub fn wait_for_state(browser: &Browser, state: &str) {
+    browser.wait(&format!("document.documentElement.dataset.state === '{state}'"));
+}
+
+/// Presses a button of the site without a browser: the form's fields, and no page wanted.
+#[track_caller]
+pub fn post(server: &Server, path: &str, form: &str) -> Reply {
+    let length = form.len();
+    let request = format!("POST /{path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{form}");
+    server.ask(request.as_bytes())
+}
+
+/// Has the server take a photo; its name.
+#[track_caller]
+pub fn take_photo(server: &Server) -> String {
+    let receipt = post(server, "photo", "").expect(201);
+    let receipt: Value = serde_json::from_slice(&receipt.body).expect("JSON");
+    receipt["name"].as_str().expect("a name").to_owned()
+}
+
+/// The names of the photos in the folder, the newest first.
+#[track_caller]
+pub fn photos(server: &Server) -> Vec<String> {
+    let mut names = names_in(&server.folder().path().join("pic"));
+    names.retain(|name| name.ends_with(".jpg"));
+    // Without the end, a second's first photo is before its second.
+    names.sort_by(|a, b| b.trim_end_matches(".jpg").cmp(a.trim_end_matches(".jpg")));
+    names
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+    entries.map(|entry| entry.file_name().into_string().expect("a plain name")).collect()
 }
 
 /// chromedriver, killed when dropped.
@@ -262,6 +332,16 @@ impl Browser {
         }
     }
 
+    /// Waits until the page at a path (with its query, if it has one) is read and its scripts
+    /// have begun.
+    #[track_caller]
+    pub fn wait_for_page(&self, path: &str) {
+        self.wait(&format!(
+            "location.pathname + location.search === '/{path}' &&
+             performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+        ));
+    }
+
     /// Presses and releases one key.
     #[track_caller]
     pub fn press(&self, key: char) {
@@ -280,7 +360,27 @@ impl Browser {
     /// Clicks the element that a CSS selector names, in its middle, as a person would.
     #[track_caller]
     pub fn click(&self, selector: &str) {
+        // From behind a bar that lies over the page, as far as the page's style knows of it.
+        self.eval(&format!(
+            "document.querySelector({selector:?})?.scrollIntoView({{ block: 'nearest' }})"
+        ));
         self.finish(selector, async { self.element(selector).await?.click().await });
+    }
+
+    /// Clicks it while Shift is held down.
+    #[track_caller]
+    pub fn shift_click(&self, selector: &str) {
+        let place = self.eval(&format!(
+            "const found = document.querySelector({selector:?});
+             found.scrollIntoView({{ block: 'center' }});
+             const r = found.getBoundingClientRect();
+             return [r.x + r.width / 2, r.y + r.height / 2]"
+        ));
+        for kind in ["mousePressed", "mouseReleased"] {
+            let mut event = json!({"type": kind, "x": place[0], "y": place[1], "modifiers": 8});
+            (event["button"], event["clickCount"]) = (json!("left"), json!(1));
+            self.cdp("Input.dispatchMouseEvent", event);
+        }
     }
 
     /// The text of the element that a CSS selector names, as far as one sees it.
@@ -350,6 +450,42 @@ impl Browser {
             sent.then(|| event["params"]["request"]["url"].as_str().map(str::to_owned))?
         };
         self.log("performance").iter().filter_map(url).collect()
+    }
+
+    /// Nothing on the console: no error, no warning, nothing that the page's policy forbids.
+    #[track_caller]
+    pub fn expect_no_complaints(&self) {
+        let console = self.log("browser");
+        assert!(console.is_empty(), "{console:#?}");
+    }
+
+    /// Saves files without a question, into this folder.
+    #[track_caller]
+    pub fn save_files_to(&self, folder: &Folder) {
+        let allow = json!({"behavior": "allow", "downloadPath": folder.arg()});
+        self.cdp("Browser.setDownloadBehavior", allow);
+    }
+
+    /// Waits until a file whose name ends so is whole in that folder.
+    #[track_caller]
+    pub fn saved_file(&self, folder: &Folder, end: &str) -> PathBuf {
+        let whole = || {
+            let names = names_in(folder.path());
+            let saving = names.iter().any(|name| name.ends_with(".crdownload"));
+            let file = folder.path().join(names.iter().find(|name| name.ends_with(end))?);
+            (!saving && file.metadata().is_ok_and(|file| file.len() > 0)).then_some(file)
+        };
+        until(PATIENCE, whole).unwrap_or_else(|| panic!("no file {end}"))
+    }
+
+    /// The rectangle of the element that a CSS selector names: x, y, width, height.
+    #[track_caller]
+    pub fn rectangle(&self, selector: &str) -> [f64; 4] {
+        let found = self.eval(&format!(
+            "const r = document.querySelector({selector:?}).getBoundingClientRect();
+             return [r.x, r.y, r.width, r.height]"
+        ));
+        serde_json::from_value(found).expect("four numbers")
     }
 
     /// What is drawn inside a rectangle of the page: x, y, width, height.
