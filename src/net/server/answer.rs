@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::{Server, TOO_MUCH};
 use crate::disk::{self, Change, Drops, Facts, Task};
@@ -91,6 +92,8 @@ impl Server {
 impl Server {
     /// Somebody wants a photo: wait for its frame.
     pub(super) fn press(&mut self, asker: Asker, now: Now) {
+        // The turn may have begun before the press came, and frames with it.
+        let now = Now { instant: Instant::now(), ..now };
         if !self.shutter.press(asker, self.camera.watch(), self.stills, now) {
             self.refuse(asker, Response::unavailable("Too many photos at once."), now);
         } else if self.stills {
