@@ -489,8 +489,11 @@ fn a_failing_driver_is_taken_up_again() {
         // One buffer with an error in it is no loss.
         let marks = viewers.each_ref().map(Viewer::mark);
         let log = server.log().len();
-        vivid("inject_v4l2_buf_flag_error=1");
-        server.wait_for_log_from(log, "flagged as damaged", PATIENCE);
+        let noticed = until(PATIENCE, || {
+            vivid("inject_v4l2_buf_flag_error=1"); // again: a busy machine skips raw frames
+            server.log()[log..].contains("flagged as damaged").then_some(())
+        });
+        assert!(noticed.is_some(), "a damaged frame is shown");
         for (viewer, mark) in viewers.iter().zip(marks) {
             viewer.wait("ten pictures", mark, |seen| seen.get(9).map(drop));
             assert_eq!(others(&viewer.seen_from(mark)).count(), 0);
