@@ -212,6 +212,7 @@ fn gallery(request: &Request) -> Action {
         kept,
         missing: names("missing"),
         failed: names("failed"),
+        unnamed: number("unnamed").unwrap_or(0),
     };
     let page = number("page").unwrap_or(1).max(1);
     Action::Disk(Task::Gallery { page, outcome, lang: request.lang })

@@ -203,11 +203,15 @@ impl Changes {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("page", &back.page().to_string());
         query.append_pair("deleted", &removal.removed.len().to_string());
-        for name in removal.absent.iter().take(NAMED_PHOTOS_MAX) {
-            query.append_pair("missing", &name.to_string());
+        let absent = removal.absent.iter().map(|name| ("missing", name));
+        let failed = removal.failed.iter().map(|(name, _)| ("failed", name));
+        let mut others = absent.chain(failed);
+        for (what, name) in others.by_ref().take(NAMED_PHOTOS_MAX) {
+            query.append_pair(what, &name.to_string());
         }
-        for (name, _) in removal.failed.iter().take(NAMED_PHOTOS_MAX) {
-            query.append_pair("failed", &name.to_string());
+        match others.count() {
+            0 => {}
+            unnamed => drop(query.append_pair("unnamed", &unnamed.to_string())),
         }
         Response::see_other(&format!("../gallery?{}", query.finish()))
     }

@@ -88,11 +88,13 @@ pub struct Outcome {
     pub missing: Vec<String>,
     /// Names of those with which the disk failed.
     pub failed: Vec<String>,
+    /// How many more of both there are, too many to be named.
+    pub unnamed: usize,
 }
 
 impl Outcome {
     fn sentences(&self, lang: Lang) -> String {
-        let Outcome { deleted, kept, missing, failed } = self;
+        let Outcome { deleted, kept, missing, failed, unnamed } = self;
         let mut said = Vec::new();
         if *deleted > 0 {
             said.push(lang.count(*deleted as u64, "{} photo deleted.", "{} photos deleted."));
@@ -110,21 +112,23 @@ impl Outcome {
             )),
             None => {}
         }
-        match &missing[..] {
-            [] => {}
-            [name] => said.push(lang.fill("{} was already gone.", &[name])),
-            all => {
-                let n = all.len().to_string();
-                said.push(lang.fill("{} photos were already gone.", &[&n]));
-            }
+        let names = |names: &[String]| names.join(", ");
+        match missing.len() {
+            0 => {}
+            1 => said.push(lang.fill("{} was already gone.", &[&names(missing)])),
+            _ => said.push(lang.fill("{} were already gone.", &[&names(missing)])),
         }
-        match &failed[..] {
-            [] => {}
-            [name] => said.push(lang.fill("{} could not be changed; the log says why.", &[name])),
-            all => {
-                let n = all.len().to_string();
-                said.push(lang.fill("{} photos could not be changed; the log says why.", &[&n]));
-            }
+        if !failed.is_empty() {
+            let phrase = "{} could not be changed; the log says why.";
+            said.push(lang.fill(phrase, &[&names(failed)]));
+        }
+        if *unnamed > 0 {
+            let more = lang.count(
+                *unnamed as u64,
+                "{} more was gone or could not be changed.",
+                "{} more were gone or could not be changed.",
+            );
+            said.push(more);
         }
         if said.is_empty() {
             said.push(lang.say("No photo was selected.").to_owned());
@@ -647,13 +651,13 @@ mod tests {
         check(Outcome { kept: Some((false, 2)), ..none() }, "2 photos are no longer kept.");
         check(Outcome { missing: names(&["a.jpg"]), ..none() }, "a.jpg was already gone.");
         check(
-            Outcome { deleted: 1, missing: names(&["a", "b"]), failed: names(&["c"]), kept: None },
-            "1 photo deleted. 2 photos were already gone. \
-             c could not be changed; the log says why.",
+            Outcome { deleted: 1, missing: names(&["a", "b"]), failed: names(&["c"]), ..none() },
+            "1 photo deleted. a, b were already gone. c could not be changed; the log says why.",
         );
         check(
-            Outcome { failed: names(&["a", "b"]), ..none() },
-            "2 photos could not be changed; the log says why.",
+            Outcome { failed: names(&["a", "b"]), unnamed: 7, ..none() },
+            "a, b could not be changed; the log says why. \
+             7 more were gone or could not be changed.",
         );
     }
 

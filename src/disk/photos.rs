@@ -28,6 +28,8 @@ pub struct Outcome {
     pub missing: Vec<PhotoName>,
     /// Could not be deleted.
     pub failed: Vec<PhotoName>,
+    /// How many more of both there are, too many to be named.
+    pub unnamed: usize,
 }
 
 pub struct Photos {
@@ -90,6 +92,7 @@ impl Photos {
                 kept: outcome.kept,
                 missing: names(outcome.missing),
                 failed: names(outcome.failed),
+                unnamed: outcome.unnamed,
             }),
         };
         html(gallery::gallery(&view, lang), lang, "the gallery")

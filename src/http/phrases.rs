@@ -236,9 +236,10 @@ const PHRASES: &[(&str, &str)] = &[
     ("{} photo is no longer kept.", "{} 张照片已取消保留。"),
     ("{} photos are no longer kept.", "{} 张照片已取消保留。"),
     ("{} was already gone.", "{} 已经不存在。"),
-    ("{} photos were already gone.", "{} 张照片已经不存在。"),
+    ("{} were already gone.", "{} 已经不存在。"),
     ("{} could not be changed; the log says why.", "未能处理 {}，原因见日志。"),
-    ("{} photos could not be changed; the log says why.", "{} 张照片未能处理，原因见日志。"),
+    ("{} more was gone or could not be changed.", "另有 {} 张已经不存在或未能处理。"),
+    ("{} more were gone or could not be changed.", "另有 {} 张已经不存在或未能处理。"),
     ("No photo was selected.", "没有选择照片。"),
     // ---- the page of a photo ----
     ("Photo taken {}", "拍摄于 {} 的照片"),
