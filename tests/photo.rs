@@ -915,6 +915,25 @@ fn a_photo_is_saved_although_the_oldest_cannot_go() {
     assert!(!left.contains(&names[1]) && left.contains(&names[5]), "{left:?}");
 }
 
+/// Somebody else filled the disk: no photo goes for a room that they cannot make.
+#[test]
+fn no_photo_is_deleted_where_all_of_them_would_not_make_room() {
+    let disk = Folder::new();
+    let _disk = Mount::disk(disk.path(), 1024);
+    let names = names_of(2020, 4);
+    for name in &names {
+        fs::write(disk.path().join(name), sample()).unwrap();
+    }
+    fs::write(disk.path().join("film.mp4"), vec![7; 700 << 10]).unwrap();
+    let server = start(&["--pic", disk.arg(), "--keep-free", "900K"]);
+    let refused = post(&server, "/photo", "").expect(507).text();
+    assert!(refused.contains("--keep-free"), "{refused}");
+    assert_eq!(photos_in(disk.path()), names.iter().cloned().collect());
+    fs::remove_file(disk.path().join("film.mp4")).unwrap();
+    let saved = press(&server).name;
+    assert!(photos_in(disk.path()).contains(&saved));
+}
+
 /// Nobody has looked at the gallery since the start: the limit holds all the same.
 #[test]
 fn room_is_made_for_the_first_photo_after_a_start() {

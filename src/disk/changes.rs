@@ -115,14 +115,14 @@ impl Changes {
             return Ok(());
         }
         let (photos, _) = self.album.may_go()?;
-        match self.let_go(photos.into_iter(), lack, |photo| photo.bytes)? {
-            0 => Ok(()),
-            _ => {
-                let reason = "the disk has less room than --keep-free asks for, and there is no \
-                     photo left that may be deleted";
-                Err(Error::found("make room for", "a photo", reason.to_owned()))
-            }
+        // If all of them would not do, none has to go.
+        let hope: u64 = photos.iter().map(|photo| photo.bytes).sum();
+        if hope >= lack && self.let_go(photos.into_iter(), lack, |photo| photo.bytes)? == 0 {
+            return Ok(());
         }
+        let reason = "the disk has less room than --keep-free asks for, and there are not enough \
+             photos that may be deleted";
+        Err(Error::found("make room for", "a photo", reason.to_owned()))
     }
 
     /// After `newest` was saved: delete the oldest until there are no more than may be.

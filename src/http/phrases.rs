@@ -370,9 +370,9 @@ const PHRASES: &[(&str, &str)] = &[
     ("the disk is read-only", "磁盘是只读的"),
     ("pistream may not write to the folder", "pistream 没有写入该文件夹的权限"),
     (
-        "the disk has less room than --keep-free asks for, and there is no photo left that may \
-         be deleted",
-        "剩余空间少于 --keep-free 的要求，而且没有可以删除的照片",
+        "the disk has less room than --keep-free asks for, and there are not enough photos that \
+         may be deleted",
+        "剩余空间少于 --keep-free 的要求，而且可以删除的照片不够",
     ),
     ("Too many photos at once.", "同时拍照的请求过多。"),
     ("This form is too large.", "表单内容过大。"),
