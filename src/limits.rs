@@ -83,6 +83,14 @@ pub const LISTENERS_MAX: usize = 8;
 pub const REPEAT_AFTER: Duration = Duration::from_millis(500);
 /// A viewer that asked for at most this many frames a second lives with pauses.
 pub const REPEAT_FPS_MIN: f64 = 2.0;
+/// Bytes that the kernel may hold for a viewer when its next frame begins, on any link.
+pub const GATE_BYTES: u64 = 64 * 1024;
+/// Bytes not yet sent that the kernel takes before it says that it is full.
+pub const UNSENT_BYTES_MAX: u32 = 16 * 1024;
+/// A viewer whose kernel holds too much is looked at again after this at the earliest, …
+pub const GATE_WAIT_MIN: Duration = Duration::from_millis(5);
+/// … and after this at the latest.
+pub const GATE_WAIT_MAX: Duration = Duration::from_millis(100);
 /// A snapshot waits this long for a frame.
 pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(5);
 

@@ -198,6 +198,39 @@ fn viewers_that_never_read_cost_no_memory_and_are_closed_in_the_end() {
     assert_eq!(server.complaints(), Vec::<String>::new());
 }
 
+/// Bytes that the kernel holds of what the server sent to this socket: unsent, or not acknowledged.
+fn queued_for(viewer: &TcpStream) -> u64 {
+    let port = format!(":{:04X}", viewer.local_addr().expect("an address").port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's connections");
+    let mut ours = table.lines().map(str::split_whitespace).filter_map(|mut fields| {
+        let remote = fields.nth(2)?;
+        let queues = fields.nth(1)?;
+        remote.ends_with(&port).then(|| queues.split(':').next())?
+    });
+    ours.next().map_or(0, |bytes| u64::from_str_radix(bytes, 16).expect("a number"))
+}
+
+/// Its link was fast, so the kernel has learnt to hold megabytes for it; it gets none of them.
+#[test]
+fn a_viewer_that_stops_reading_holds_little_of_the_kernels_memory() {
+    let _alone = alone();
+    let server = start(&["--size", "1280x720"]);
+    let mut viewer = Stream::open(server.addr(), "/video_feed");
+    let warm = Instant::now();
+    while warm.elapsed() < Duration::from_secs(2) {
+        viewer.part();
+    }
+    // From here on it reads nothing; its own kernel's room is soon full.
+    SockRef::from(viewer.socket()).set_recv_buffer_size(16 * 1024).expect("a smaller buffer");
+    let mut most = 0;
+    let closed = until(PATIENCE, || {
+        most = most.max(queued_for(viewer.socket()));
+        server.log().contains("closed: Stalled").then_some(())
+    });
+    assert!(closed.is_some(), "it is not closed: {}", server.log());
+    assert!((1..=256 * 1024).contains(&most), "{most} bytes were queued");
+}
+
 #[test]
 fn two_thousand_that_vanish_in_the_middle_of_a_frame_leave_nothing() {
     let _turn = alone();

@@ -239,15 +239,20 @@ impl Conn {
         self.owe(Piece::Bytes(bytes.into()), now);
     }
 
+    /// Whether a viewer could take this frame: its outbox is empty, the frame newer than its last.
+    pub fn lacks(&self, part: &Part) -> bool {
+        let Phase::Stream { shown, .. } = &self.phase else { return false };
+        self.outbox.is_empty() && shown.is_none_or(|shown| part.frame.number > shown)
+    }
+
     /// Give a viewer this frame, if it can take one now: its outbox is empty, the frame is newer
     /// than what it has, its pace allows it. A slow viewer skips frames by not taking them.
     pub fn offer(&mut self, part: &Arc<Part>, now: Now) {
-        let Phase::Stream { shown, frames, pace } = &mut self.phase else { return };
-        let number = part.frame.number;
-        if !self.outbox.is_empty() || shown.is_some_and(|shown| number <= shown) {
+        if !self.lacks(part) {
             return;
         }
-        *shown = Some(number);
+        let Phase::Stream { shown, frames, pace } = &mut self.phase else { return };
+        *shown = Some(part.frame.number);
         if pace.as_mut().is_some_and(|pace| !pace.allows(now.instant)) {
             return;
         }

@@ -7,7 +7,9 @@ use mio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::error::{Error, Result};
-use crate::limits::{BACKLOG, KEEPALIVE_INTERVAL, KEEPALIVE_TIME};
+use crate::limits::{
+    BACKLOG, KEEPALIVE_INTERVAL, KEEPALIVE_TIME, STALL_TIME_MAX, UNSENT_BYTES_MAX,
+};
 
 /// Listen on `address`; `[::]` takes IPv4 too, and becomes 0.0.0.0 where there is no IPv6.
 pub fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -34,6 +36,9 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     let alive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
     socket.set_tcp_keepalive(&alive)?;
+    // What the kernel has taken gets old there; and who acknowledges nothing is gone.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    socket.set_tcp_user_timeout(Some(STALL_TIME_MAX))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -57,6 +62,8 @@ mod tests {
         let socket = SockRef::from(&socket);
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(STALL_TIME_MAX));
     }
 
     #[test]

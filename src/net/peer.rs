@@ -3,16 +3,19 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::TcpStream;
 
+use super::gate::Gate;
 use crate::disk::{OpenFile, Ticket};
 use crate::frame::Watch;
 use crate::http::Now;
 use crate::http::conn::{Close, Conn};
 use crate::http::outbox::Outbox;
-use crate::http::response::Response;
+use crate::http::response::{Part, Response};
 use crate::limits::{READ_BYTES, READS_MAX, WRITE_PIECES_MAX};
 
 /// One guest. mio tells of changes only (edges), so what they said is kept in latches until the
@@ -37,6 +40,8 @@ pub struct Peer {
     pub snapshot: Option<SnapshotWait>,
     /// What it asked for is being written to the disk.
     pub awaits_change: bool,
+    /// Whether its next frame may be begun; for viewers.
+    pub gate: Gate,
     /// The file whose bytes it is being sent, when the disk thread does not have it.
     pub file: Option<OpenFile>,
 }
@@ -50,7 +55,7 @@ pub struct SnapshotWait {
 }
 
 impl Peer {
-    pub fn new(socket: TcpStream, address: SocketAddr, guest: u64, conn: Conn) -> Peer {
+    pub fn new(socket: TcpStream, address: SocketAddr, guest: u64, conn: Conn, now: Now) -> Peer {
         Peer {
             socket,
             address,
@@ -64,6 +69,7 @@ impl Peer {
             watch: None,
             snapshot: None,
             awaits_change: false,
+            gate: Gate::new(now.instant),
             file: None,
         }
     }
@@ -75,7 +81,7 @@ impl Peer {
 
     pub fn deadline(&self) -> Option<Instant> {
         let waits = self.snapshot.map(|wait| wait.until);
-        self.conn.deadline().into_iter().chain(waits).min()
+        [self.conn.deadline(), waits, self.gate.again].into_iter().flatten().min()
     }
 
     /// The wait for a snapshot is over, and so is the wish for frames.
@@ -112,6 +118,7 @@ impl Peer {
                     // A short write is "would block": the edge that follows is certain.
                     self.writable = sent == owed;
                     self.conn.sent(sent, now);
+                    self.gate.gave(sent);
                     moved = true;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
@@ -145,6 +152,23 @@ impl Peer {
             }
         }
         Ok(moved)
+    }
+
+    /// Give a viewer the frame if it lacks it and its gate is open; whether it took it.
+    pub fn offer(&mut self, part: &Arc<Part>, now: Now) -> bool {
+        if !self.conn.lacks(part) {
+            return false;
+        }
+        match self.gate.is_open(self.socket.as_fd(), now.instant) {
+            Ok(true) => self.conn.offer(part, now),
+            Ok(false) if self.gate.is_stalled(now.instant) => self.conn.close(Close::Stalled),
+            Ok(false) => {}
+            Err(error) => {
+                log::debug!("{}: {error}", self.address);
+                self.conn.close(Close::Left);
+            }
+        }
+        !self.conn.outbox().is_empty()
     }
 
     /// Say that nothing more will come from us.

@@ -343,7 +343,7 @@ impl Server {
         {
             newest.repeat_at = None;
             let part = newest.part.clone();
-            for seat in self.seats_that(|peer| peer.watch.is_some()) {
+            for seat in self.seats_that(|peer| peer.watch.is_some() && peer.gate.again.is_none()) {
                 self.peers[seat].conn.repeat(&part, now);
                 self.touch(seat);
             }
@@ -354,7 +354,9 @@ impl Server {
         let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.instant);
         for seat in self.seats_that(|peer| due(peer.deadline())) {
             let peer = &mut self.peers[seat];
-            if due(peer.snapshot.map(|wait| wait.until)) {
+            if due(peer.gate.again) {
+                peer.gate.again = None; // it is asked again when the peer is driven
+            } else if due(peer.snapshot.map(|wait| wait.until)) {
                 peer.end_snapshot(Response::unavailable(NO_PICTURE), now);
             } else {
                 peer.conn.expire(now);
@@ -400,8 +402,7 @@ impl Server {
             }
             Need::Frame => {
                 let Some(newest) = &self.newest else { return false };
-                peer.conn.offer(&newest.part, now);
-                return !peer.conn.outbox().is_empty();
+                return peer.offer(&newest.part, now);
             }
             Need::HalfClose => peer.half_close(),
             Need::Close(reason) => self.close(seat, reason),
@@ -492,7 +493,7 @@ impl Server {
             return;
         }
         self.guests += 1;
-        entry.insert(Peer::new(socket, address, self.guests, conn));
+        entry.insert(Peer::new(socket, address, self.guests, conn, now));
         self.touch(seat);
     }
 

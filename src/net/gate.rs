@@ -1,0 +1,239 @@
+//! The gate before a viewer's next frame: it opens when the kernel has little left of the last
+//! ones. So a viewer on a slow link sees what is, not what was.
+//!
+//! DESIGN. Left alone, the kernel takes megabytes for a slow link, and every frame that it takes is
+//! older when it arrives. What it holds of ours, unsent or sent and not acknowledged, is asked
+//! before each frame: one cheap call. Below a fixed amount the gate is open, and that is all for a
+//! viewer on a fast link. Above it the link decides: it needs 1.5 times what is on its way
+//! in one round trip to stay busy, and what is more than that only waits. Nothing tells when
+//! the rest has drained, since the kernel had taken all; so the gate itself says when to ask again.
+//! A viewer that acknowledges nothing any more is stalled, whatever the kernel still takes.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use crate::limits::{GATE_BYTES, GATE_WAIT_MAX, GATE_WAIT_MIN, STALL_TIME_MAX};
+
+#[derive(Debug)]
+pub struct Gate {
+    /// Bytes a second that the link delivered when it was busy; 0: not known.
+    rate: u64,
+    /// Bytes that the kernel was given in all.
+    given: u64,
+    /// Of these, acknowledged when it was looked last.
+    acknowledged: u64,
+    /// Since when nothing more was acknowledged, while something was owed.
+    since: Instant,
+    /// When to look again; none while the gate is open.
+    pub again: Option<Instant>,
+}
+
+impl Gate {
+    pub fn new(now: Instant) -> Gate {
+        Gate { rate: 0, given: 0, acknowledged: 0, since: now, again: None }
+    }
+
+    /// The kernel has taken so many bytes.
+    pub fn gave(&mut self, bytes: usize) {
+        self.given += bytes as u64;
+    }
+
+    /// Whether the next frame may be begun.
+    pub fn is_open(&mut self, socket: BorrowedFd, now: Instant) -> io::Result<bool> {
+        self.decide(queued(socket)?, || Link::of(socket), now)
+    }
+
+    fn decide(
+        &mut self,
+        queued: u64,
+        link: impl FnOnce() -> io::Result<Link>,
+        now: Instant,
+    ) -> io::Result<bool> {
+        self.note(queued, now);
+        self.again = None;
+        if queued <= GATE_BYTES {
+            return Ok(true);
+        }
+        let link = link()?;
+        // A link that had nothing to do shows less than it can.
+        self.rate = if link.idle { self.rate.max(link.rate) } else { link.rate };
+        let gate = link.needs(self.rate).max(GATE_BYTES);
+        if queued <= gate {
+            return Ok(true);
+        }
+        let seconds = (queued - gate) as f64 / self.rate.max(1) as f64;
+        let wait = Duration::try_from_secs_f64(seconds).unwrap_or(GATE_WAIT_MAX);
+        self.again = Some(now + wait.clamp(GATE_WAIT_MIN, GATE_WAIT_MAX));
+        Ok(false)
+    }
+
+    /// Whether the viewer has acknowledged nothing for too long.
+    pub fn is_stalled(&self, now: Instant) -> bool {
+        self.again.is_some() && now.duration_since(self.since) >= STALL_TIME_MAX
+    }
+
+    fn note(&mut self, queued: u64, now: Instant) {
+        let acknowledged = self.given.saturating_sub(queued);
+        if acknowledged > self.acknowledged || queued == 0 {
+            (self.acknowledged, self.since) = (acknowledged, now);
+        }
+    }
+}
+
+/// What the kernel knows of a connection's way (`struct tcp_info` of linux/tcp.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Link {
+    /// Microseconds of a round trip now, and at its best in the last minutes.
+    rtt: u32,
+    rtt_min: u32,
+    /// Bytes a second.
+    rate: u64,
+    /// The rate was measured while there was not enough to send.
+    idle: bool,
+}
+
+impl Link {
+    /// Bytes that must be on their way for the link to stay busy. What lies in a queue on the way
+    /// makes the round trip longer and must not ask for more of the same.
+    fn needs(&self, rate: u64) -> u64 {
+        let trip = self.rtt.min(self.rtt_min.saturating_mul(2));
+        // In 128 bits: a rate of the loopback times a second of delay.
+        (u128::from(rate) * u128::from(trip) * 3 / 2 / 1_000_000) as u64
+    }
+
+    fn of(socket: BorrowedFd) -> io::Result<Link> {
+        const BYTES: usize = 168;
+        let mut info = [0u8; BYTES];
+        let mut length = BYTES as libc::socklen_t;
+        // SAFETY: `info` has `length` bytes, and the kernel writes no more than that.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &mut length,
+            )
+        };
+        match result {
+            0 => Ok(Link::read(&info)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Fields by their places, which are the kernel's promise to old programs.
+    fn read(info: &[u8; 168]) -> Link {
+        let u32_at =
+            |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+        let u64_at = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&info[at..at + 8]);
+            u64::from_ne_bytes(bytes)
+        };
+        Link { rtt: u32_at(68), rtt_min: u32_at(148), rate: u64_at(160), idle: info[7] & 1 != 0 }
+    }
+}
+
+/// Bytes that the kernel holds for the other end: not sent, or sent and not acknowledged.
+fn queued(socket: BorrowedFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+    match result {
+        0 => Ok(bytes.max(0) as u64),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Megabits a second, milliseconds of a round trip now and at its best.
+    fn link(mbit: u64, rtt: u32, rtt_min: u32) -> Link {
+        Link { rtt: rtt * 1000, rtt_min: rtt_min * 1000, rate: mbit * 125_000, idle: false }
+    }
+
+    #[test]
+    fn a_fast_link_is_asked_for_nothing_more_than_what_is_queued() {
+        let now = Instant::now();
+        let mut gate = Gate::new(now);
+        let unasked = || -> io::Result<Link> { panic!("the link was looked at") };
+        assert!(gate.decide(0, unasked, now).unwrap());
+        assert!(gate.decide(GATE_BYTES, unasked, now).unwrap());
+        assert_eq!(gate.again, None);
+    }
+
+    #[test]
+    fn a_slow_link_waits_until_the_excess_has_drained() {
+        let now = Instant::now();
+        let mut gate = Gate::new(now);
+        assert!(!gate.decide(150_000, || Ok(link(12, 10, 10)), now).unwrap());
+        // 150,000 less 65,536 bytes at 1.5 MB a second.
+        let wait = gate.again.unwrap() - now;
+        assert!((56 * MS..57 * MS).contains(&wait), "{wait:?}");
+        // Whatever the link says, it is asked again soon, and not too often.
+        for (mbit, bound) in [(0, GATE_WAIT_MAX), (100_000, GATE_WAIT_MIN)] {
+            assert!(!gate.decide(GATE_BYTES + 1000, || Ok(link(mbit, 0, 0)), now).unwrap());
+            assert_eq!(gate.again.unwrap() - now, bound);
+        }
+    }
+
+    #[test]
+    fn a_long_link_gets_what_keeps_it_busy_and_a_full_queue_on_the_way_does_not_count() {
+        let now = Instant::now();
+        let mut gate = Gate::new(now);
+        // 3.75 MB a second for 0.1 s, and half of it more: 562,500 bytes.
+        assert!(gate.decide(560_000, || Ok(link(30, 100, 100)), now).unwrap());
+        assert!(!gate.decide(570_000, || Ok(link(30, 100, 100)), now).unwrap());
+        // A router that queues for 800 ms on a way of 10 ms.
+        assert!(!gate.decide(120_000, || Ok(link(30, 800, 10)), now).unwrap());
+        // An idle link seems slow, and one that is busy is as slow as it seems.
+        let idle = Link { idle: true, ..link(1, 100, 100) };
+        assert!(gate.decide(560_000, || Ok(idle), now).unwrap());
+        assert!(!gate.decide(560_000, || Ok(link(1, 100, 100)), now).unwrap());
+    }
+
+    #[test]
+    fn who_acknowledges_nothing_is_stalled_and_who_acknowledges_a_little_is_not() {
+        let start = Instant::now();
+        let slow = || Ok(link(1, 10, 10));
+        let mut gate = Gate::new(start);
+        gate.gave(200_000);
+        let later = |tenths: u32| start + STALL_TIME_MAX * tenths / 10;
+        assert!(!gate.decide(200_000, slow, later(9)).unwrap());
+        assert!(!gate.is_stalled(later(9)));
+        assert!(!gate.decide(199_000, slow, later(9)).unwrap());
+        assert!(!gate.decide(199_000, slow, later(18)).unwrap());
+        assert!(!gate.is_stalled(later(18)));
+        gate.gave(5); // what is given is not what is taken
+        assert!(!gate.decide(199_005, slow, later(19)).unwrap());
+        assert!(gate.is_stalled(later(19)));
+        assert!(gate.decide(0, slow, later(30)).unwrap());
+        assert!(!gate.is_stalled(later(30)));
+    }
+
+    #[test]
+    fn the_kernel_tells_what_it_holds_and_how_the_way_is() {
+        use std::io::Write;
+        use std::net::{TcpListener, TcpStream};
+        use std::os::fd::AsFd;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_there, _) = listener.accept().unwrap();
+        assert_eq!(queued(here.as_fd()).unwrap(), 0);
+        here.set_nonblocking(true).unwrap();
+        let mut given = 0;
+        while let Ok(bytes) = here.write(&[7; 65_536]) {
+            given += bytes as u64;
+        }
+        let held = queued(here.as_fd()).unwrap();
+        assert!(held > 0 && held <= given, "{held} of {given}");
+        let link = Link::of(here.as_fd()).unwrap();
+        assert!(link.rtt > 0 && link.rtt < 10_000_000 && link.rtt_min <= link.rtt, "{link:?}");
+        assert!(link.rate > 0, "{link:?}");
+    }
+}
