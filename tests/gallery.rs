@@ -874,7 +874,8 @@ fn a_page_of_another_site_can_show_the_stream_but_press_no_button_and_frame_no_p
         "index.html",
         [
             "<!doctype html><title>x</title>".to_owned(),
-            format!("<img id=stream src='{camera}video_feed'>"),
+            // Of a fixed size: the buttons must not move away under the click when it comes.
+            format!("<img id=stream width=640 height=480 src='{camera}video_feed'>"),
             form("photo", "photo", ""),
             form("delete", "gallery/delete", &named),
             form("keep", "gallery/keep", &named),
