@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config;
-use crate::disk::{Back, Change, Outcome, PhotoName, Task};
+use crate::disk::{Back, Change, NOTHING_DONE, Outcome, PhotoName, Task};
 use crate::http::request::{Method, Request};
 use crate::http::response::{Response, Status};
 use crate::limits::{FORM_BYTES_MAX, INTERVAL_TIME_MAX, NAMED_PHOTOS_MAX, NAMES_MAX};
@@ -185,13 +185,10 @@ fn change(form: &Form, path: &str) -> Action {
     };
     match path {
         // The form of a page of photos, none of which was selected: not all are meant.
-        "/gallery/archive" => match page.filter(|_| names.is_empty()) {
-            None => Action::Disk(Task::Archive(names)),
-            Some(page) => {
-                let back = format!("../gallery?page={page}&deleted=0");
-                Action::Reply(Response::see_other(&back))
-            }
-        },
+        "/gallery/archive" if names.is_empty() && page.is_some() => {
+            Action::Reply(back.to_gallery(NOTHING_DONE))
+        }
+        "/gallery/archive" => Action::Disk(Task::Archive(names)),
         "/gallery/keep" => {
             let keep = value(form, "keep") != Some("0");
             Action::Change(Change::Keep { names, keep, back })

@@ -18,12 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat, statvfs, unlinkat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat, statvfs, unlinkat};
 use rustix::io::Errno;
 
-use super::photo::{PhotoName, open_folder, sync_folder};
+use super::photo::{PhotoName, open_file, open_folder, replace, sync_folder};
 use super::thumbnail;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{FOLDER_STAMP_TIME, KEEP_BYTES_MAX, PHOTOS_MAX};
@@ -199,7 +197,10 @@ impl Album {
         };
         let text: String = kept.iter().map(|name| format!("{name}\n")).collect();
         let folder = open_folder(&self.path).map_err(failed)?;
-        replace(&folder, KEEP, NEW_KEEP, text.as_bytes()).map_err(failed)?;
+        let fill = |file: &mut File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        replace(&folder, NEW_KEEP, KEEP, fill)
+            .and_then(|()| sync_folder(&folder))
+            .map_err(failed)?;
         let mut seen = self.lock();
         (seen.kept, seen.keep) = (kept, None);
         Ok(count)
@@ -309,31 +310,14 @@ fn stamp(stat: &Stat) -> Stamp {
 
 /// Lines that are no photo's name, in whatever coding, are somebody's notes.
 fn read_keep(folder: &OwnedFd) -> io::Result<BTreeSet<PhotoName>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(folder, KEEP, flags, Mode::empty()) {
+    let file = match open_file(folder, KEEP) {
         Err(Errno::NOENT) => return Ok(BTreeSet::new()),
-        other => File::from(other?),
+        other => other?,
     };
     let mut bytes = Vec::new();
     file.take(KEEP_BYTES_MAX).read_to_end(&mut bytes)?;
     let lines = bytes.split(|byte| *byte == b'\n').flat_map(std::str::from_utf8);
     Ok(lines.filter_map(|line| PhotoName::parse(line.trim())).collect())
-}
-
-/// Write a small file so that at any time it is the old one or the new one.
-fn replace(folder: &OwnedFd, name: &str, temporary: &str, bytes: &[u8]) -> io::Result<()> {
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(folder, temporary, flags, Mode::from_raw_mode(0o644))?);
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| Ok(renameat(folder, temporary, folder, name)?));
-    if written.is_err() {
-        let _ = unlinkat(folder, temporary, AtFlags::empty());
-    }
-    written?;
-    sync_folder(folder)
 }
 
 #[cfg(test)]

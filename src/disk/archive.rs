@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use rawzip::time::UtcDateTime;
 use rawzip::{CompressionMethod, Crc32, DataDescriptorOutput, ZipArchiveWriter};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, FileType, statat};
 
-use super::photo::{PhotoName, open_folder};
+use super::photo::{PhotoName, open_file, open_folder};
 use crate::error::{Error, Result};
 use crate::limits::CHUNK_BYTES;
 
@@ -133,10 +133,9 @@ impl Archive {
 
     fn open(&self, at: usize) -> Result<Photo> {
         let Entry { name, bytes, .. } = self.entries[at];
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = open_folder(&self.pic)
-            .and_then(|folder| Ok(openat(&folder, name.to_string(), flags, Mode::empty())?));
-        let file = File::from(opened.map_err(|source| Error::new("open", name, source))?);
+        let file = open_folder(&self.pic)
+            .and_then(|folder| Ok(open_file(&folder, &name.to_string())?))
+            .map_err(|source| Error::new("open", name, source))?;
         Ok(Photo { file, left: bytes, crc: Crc32::new() })
     }
 

@@ -201,7 +201,6 @@ impl Changes {
             };
         };
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("page", &back.page().to_string());
         query.append_pair("deleted", &removal.removed.len().to_string());
         let absent = removal.absent.iter().map(|name| ("missing", name));
         let failed = removal.failed.iter().map(|(name, _)| ("failed", name));
@@ -213,18 +212,18 @@ impl Changes {
             0 => {}
             unnamed => drop(query.append_pair("unnamed", &unnamed.to_string())),
         }
-        Response::see_other(&format!("../gallery?{}", query.finish()))
+        back.to_gallery(&query.finish())
     }
 
     fn keep(&self, names: &[PhotoName], keep: bool, back: Back) -> Response {
         if names.is_empty() {
-            return self.delete(names, Some(back)); // which says that none was selected
+            return back.to_gallery(NOTHING_DONE);
         }
         match (self.album.keep(names, keep), back) {
             (Ok(_), Back::View(name)) => Response::see_other(&format!("../view/{name}")),
-            (Ok(count), Back::Gallery(page)) => {
+            (Ok(count), back) => {
                 let word = if keep { "kept" } else { "unkept" };
-                Response::see_other(&format!("../gallery?page={page}&{word}={count}"))
+                back.to_gallery(&format!("{word}={count}"))
             }
             (Err(error), _) => {
                 log::warn!("{error}");
@@ -235,13 +234,18 @@ impl Changes {
     }
 }
 
+/// The outcome of a form in which no photo was selected.
+pub const NOTHING_DONE: &str = "deleted=0";
+
 impl Back {
-    /// The gallery's page to go to when the photo itself is gone.
-    fn page(&self) -> usize {
-        match self {
+    /// To the gallery, which says the `outcome` that a query names; to its first page if the photo
+    /// whose page it was may be gone.
+    pub fn to_gallery(&self, outcome: &str) -> Response {
+        let page = match self {
             Back::Gallery(page) => *page,
             Back::View(_) => 1,
-        }
+        };
+        Response::see_other(&format!("../gallery?page={page}&{outcome}"))
     }
 }
 

@@ -172,7 +172,7 @@ pub struct Saved {
 }
 
 /// Names of files that are being written begin with this; nobody is shown them.
-const TEMPORARY: &str = ".new-";
+pub const TEMPORARY: &str = ".new-";
 
 /// Save `frame` into the folder at `path`, which is made if it has gone. When this returns, the
 /// photo is there to stay: its bytes and its name have been written through to the medium. On
@@ -222,6 +222,30 @@ pub fn make_folder(path: &Path) -> Result<()> {
 pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(CWD, path, flags, Mode::empty())?)
+}
+
+/// Open a file to be read, wherever its name leads: no link is followed, no FIFO waited for.
+pub fn open_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(folder, name, flags, Mode::empty()).map(File::from)
+}
+
+/// Put a small file that `fill` writes in the place of `name`, so that at any time it is the old
+/// one or the new one. Until then it is called `scratch`, and on `Err` it goes.
+pub fn replace(
+    folder: &OwnedFd,
+    scratch: &str,
+    name: &str,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(folder, scratch, flags, Mode::from_raw_mode(0o644))?);
+    let replaced = fill(&mut file).and_then(|()| Ok(renameat(folder, scratch, folder, name)?));
+    if replaced.is_err() {
+        let _ = unlinkat(folder, scratch, AtFlags::empty());
+    }
+    replaced
 }
 
 /// Write the folder's names through to the medium; some file systems do so by themselves and

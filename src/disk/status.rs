@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::album::Album;
 use super::gallery::{self, size, span};
@@ -40,10 +40,11 @@ pub struct Drops {
 }
 
 /// Interval photos that are being taken.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Interval {
     /// Seconds.
     pub every: f64,
+    #[serde(serialize_with = "as_local")]
     pub until: Option<SystemTime>,
     pub saved: u64,
     pub skipped: u64,
@@ -61,7 +62,7 @@ struct Status<'f> {
     viewers: usize,
     /// None if the folder cannot be listed.
     photos: Option<Photos>,
-    interval: Option<IntervalStatus<'f>>,
+    interval: Option<&'f Interval>,
     disk: Disk,
 }
 
@@ -86,16 +87,6 @@ struct Disk {
     free: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct IntervalStatus<'f> {
-    /// Seconds.
-    every: f64,
-    until: Option<String>,
-    saved: u64,
-    skipped: u64,
-    trouble: Option<&'f str>,
-}
-
 pub fn json(facts: &Facts, album: &Album) -> Result<Vec<u8>> {
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -109,7 +100,7 @@ pub fn json(facts: &Facts, album: &Album) -> Result<Vec<u8>> {
         },
         viewers: facts.viewers,
         photos: photos(album),
-        interval: facts.interval.as_ref().map(IntervalStatus::of),
+        interval: facts.interval.as_ref(),
         disk: Disk { free: album.free().ok() },
     };
     serde_json::to_vec(&status).map_err(|e| Error::found("write", "the status", e.to_string()))
@@ -121,22 +112,9 @@ fn photos(album: &Album) -> Option<Photos> {
     Some(Photos { count: all.total, bytes: all.bytes })
 }
 
-impl<'f> IntervalStatus<'f> {
-    fn of(interval: &'f Interval) -> IntervalStatus<'f> {
-        IntervalStatus {
-            every: interval.every,
-            until: interval.until.map(local),
-            saved: interval.saved,
-            skipped: interval.skipped,
-            trouble: interval.trouble.as_deref(),
-        }
-    }
-}
-
 /// How the interval photos stand: `null` if there are none.
 pub fn interval_json(interval: Option<&Interval>) -> Result<Vec<u8>> {
-    serde_json::to_vec(&interval.map(IntervalStatus::of))
-        .map_err(|e| Error::found("write", "the interval", e.to_string()))
+    serde_json::to_vec(&interval).map_err(|e| Error::found("write", "the interval", e.to_string()))
 }
 
 /// What a person sees of the status.
@@ -199,4 +177,11 @@ fn for_people(time: SystemTime) -> String {
 
 fn local(time: SystemTime) -> String {
     Moment::local(time).map(|moment| moment.to_string()).unwrap_or_default()
+}
+
+fn as_local<S: Serializer>(
+    time: &Option<SystemTime>,
+    out: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    time.map(local).serialize(out)
 }

@@ -5,18 +5,17 @@
 //! A thumbnail has its photo's time of change, to the nanosecond, and that is how it is known to
 //! be of this photo. What a power cut left of one does not end like a JPEG and is made again.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{
     Access, AtFlags, Dir, Mode, OFlags, Stat, Timespec, Timestamps, accessat, fstat, futimens,
-    mkdirat, openat, renameat, unlinkat,
+    mkdirat, openat, unlinkat,
 };
 use rustix::io::Errno;
 
-use super::photo::{PhotoName, open_folder};
+use super::photo::{PhotoName, TEMPORARY, open_file, open_folder, replace};
 use crate::error::{Error, Result};
 use crate::jpeg;
 use crate::limits::{PHOTO_BYTES_MAX, THUMBNAIL_BYTES_MAX, THUMBNAIL_QUALITY, THUMBNAIL_WIDTH};
@@ -31,9 +30,9 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXE
 pub fn open(pic: &Path, name: PhotoName, thread: &str) -> Result<Option<Vec<u8>>> {
     let failed = |doing| move |errno: Errno| Error::new(doing, name, errno.into());
     let Ok(folder) = open_folder(pic) else { return Ok(None) };
-    let file = match openat(&folder, name.to_string(), READ | OFlags::NONBLOCK, Mode::empty()) {
+    let file = match open_file(&folder, &name.to_string()) {
         Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
-        other => File::from(other.map_err(failed("open"))?),
+        other => other.map_err(failed("open"))?,
     };
     let stat = fstat(&file).map_err(failed("look at"))?;
     let cache = cache(&folder);
@@ -52,8 +51,8 @@ pub fn open(pic: &Path, name: PhotoName, thread: &str) -> Result<Option<Vec<u8>>
         }
     };
     if let Some(cache) = cache {
-        if let Err(errno) = store(&cache, name, &stat, &small, thread) {
-            log::debug!("{}", Error::new("keep the thumbnail of", name, errno.into()));
+        if let Err(source) = store(&cache, name, &stat, &small, thread) {
+            log::debug!("{}", Error::new("keep the thumbnail of", name, source));
         }
         // Deleted meanwhile: its thumbnail must not stay behind.
         if accessat(&folder, name.to_string(), Access::EXISTS, AtFlags::empty()).is_err() {
@@ -111,10 +110,10 @@ fn modified(stat: &Stat) -> (i64, i64) {
 
 /// What the cache has of this photo, if it is whole and of this version.
 fn kept(cache: &OwnedFd, name: PhotoName, photo: &Stat) -> Option<Vec<u8>> {
-    let file = openat(cache, name.to_string(), READ | OFlags::NONBLOCK, Mode::empty()).ok()?;
+    let file = open_file(cache, &name.to_string()).ok()?;
     let stat = fstat(&file).ok().filter(|stat| modified(stat) == modified(photo))?;
     let mut bytes = Vec::with_capacity((stat.st_size as u64).min(THUMBNAIL_BYTES_MAX) as usize);
-    File::from(file).take(THUMBNAIL_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    file.take(THUMBNAIL_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let whole = bytes.starts_with(&[0xff, 0xd8]) && bytes.ends_with(&[0xff, 0xd9]);
     (whole || bytes == HOPELESS).then_some(bytes)
 }
@@ -125,23 +124,15 @@ fn store(
     photo: &Stat,
     small: &[u8],
     thread: &str,
-) -> rustix::io::Result<()> {
+) -> io::Result<()> {
     // Its own, also among programs that share the folder.
-    let scratch = &format!(".new-{}-{thread}", std::process::id());
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(cache, scratch, flags, Mode::from_raw_mode(0o644))?);
+    let scratch = format!("{TEMPORARY}{}-{thread}", std::process::id());
     let (tv_sec, tv_nsec) = modified(photo);
     let time = Timespec { tv_sec, tv_nsec: tv_nsec as _ };
-    let written = file
-        .write_all(small)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        .and_then(|()| futimens(&file, &Timestamps { last_access: time, last_modification: time }))
-        .and_then(|()| renameat(cache, scratch, cache, name.to_string()));
-    if written.is_err() {
-        let _ = unlinkat(cache, scratch, AtFlags::empty());
-    }
-    written
+    replace(cache, &scratch, &name.to_string(), |file| {
+        file.write_all(small)?;
+        Ok(futimens(file, &Timestamps { last_access: time, last_modification: time })?)
+    })
 }
 
 /// The small picture with the large one's EXIF data: it has to be turned in the same way.
