@@ -57,6 +57,11 @@ impl Frame {
     pub fn jpeg(&self) -> &[u8] {
         &self.jpeg
     }
+
+    /// The same frame in another JPEG.
+    pub fn with(&self, jpeg: Vec<u8>) -> Frame {
+        Frame::new(self.number, self.taken, self.captured, self.picture.clone(), jpeg, None)
+    }
 }
 
 impl Drop for Frame {
@@ -267,11 +272,16 @@ impl Pace {
         1.0 / self.interval.as_secs_f64()
     }
 
+    /// Whether a frame that is there at `at` would pass.
+    pub fn would_allow(&self, at: Instant) -> bool {
+        self.due.is_none_or(|due| at + self.interval / 4 >= due)
+    }
+
     /// Whether the frame that is there at `at` may pass. A frame that is a little early passes,
     /// and the times that are due keep their distance: at the camera's own rate, none is lost
     /// to jitter.
     pub fn allows(&mut self, at: Instant) -> bool {
-        if self.due.is_some_and(|due| at + self.interval / 4 < due) {
+        if !self.would_allow(at) {
             return false;
         }
         let next = self.due.unwrap_or(at) + self.interval;

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use memchr::{memchr, memmem};
 use turbojpeg::{
-    Compressor, Decompressor, Image, ScalingFactor, Subsamp, YuvPlanesImage, compressed_buf_len,
+    Compressor, DecompressHeader, Decompressor, Image, ScalingFactor, Subsamp, YuvImage,
+    YuvPlanesImage, compressed_buf_len, yuv_pixels_len,
 };
 
 use crate::limits::{DECODED_PIXELS_MAX, FRAME_BYTES_MAX, PIXELS_MAX, SCANS_MAX, SEGMENTS_MAX};
@@ -186,6 +187,11 @@ pub const EXIF: &[u8] = b"Exif\0\0";
 pub fn exif_segment(tiff: &[u8]) -> Option<Vec<u8>> {
     let length = u16::try_from(2 + EXIF.len() + tiff.len()).ok()?;
     Some([&[0xff, marker::APP1], &length.to_be_bytes()[..], EXIF, tiff].concat())
+}
+
+/// Width and height of a JPEG in pixels; none if its head is damaged.
+pub fn size(jpeg: &[u8]) -> Option<(u32, u32)> {
+    exif_place(jpeg).map(|place| place.size)
 }
 
 /// Width and height from the body of a start-of-frame segment.
@@ -490,21 +496,74 @@ impl Encoder {
     }
 }
 
-/// A small picture of a JPEG: at most `width_max` pixels wide, in the same shape, never larger.
-///
-/// libjpeg-turbo decodes only as much as an eighth, two eighths… of each side need. What is still
-/// too wide is averaged down.
-pub fn thumbnail(jpeg: &[u8], width_max: usize, quality: u8) -> Result<Vec<u8>, Failed> {
-    let mut decompressor = Decompressor::new()?;
+/// How many eighths of a picture's sides fit into `width_max` pixels: 1 to 8, and 1 if not even
+/// that fits.
+pub fn eighths(width: usize, width_max: usize) -> usize {
+    let fits = |n: &usize| ScalingFactor::new(*n, 8).scale(width) <= width_max;
+    (1..=8).rev().find(fits).unwrap_or(1)
+}
+
+/// What the JPEG's head says; the decoder is told our limits.
+fn open(decompressor: &mut Decompressor, jpeg: &[u8]) -> Result<DecompressHeader, Failed> {
     decompressor.set_scan_limit(SCANS_MAX)?;
     let header = decompressor.read_header(jpeg)?;
     let pixels_max = if header.is_progressive { PIXELS_MAX } else { DECODED_PIXELS_MAX };
     if header.width * header.height > pixels_max as usize {
         return Err(Failed::Broken(Broken::TooLarge));
     }
-    let factors = (1..=8).rev().map(|eighths| ScalingFactor::new(eighths, 8));
-    let mut fitting = factors.filter(|factor| factor.scale(header.width) <= width_max);
-    let factor = fitting.next().unwrap_or_else(|| ScalingFactor::new(1, 8));
+    Ok(header)
+}
+
+/// Makes smaller JPEGs of JPEGs; keeps its buffers from frame to frame.
+///
+/// Colours are not converted: what is decoded as YUV, by an inverse DCT of fewer points, is encoded
+/// as YUV.
+pub struct Scaler {
+    decompressor: Decompressor,
+    compressor: Compressor,
+    /// Y, U and V planes of the picture at hand, one behind the other.
+    planes: Vec<u8>,
+    /// Where the compressor writes.
+    jpeg: Vec<u8>,
+}
+
+impl Scaler {
+    /// `quality` from 1 to 100.
+    pub fn new(quality: u8) -> turbojpeg::Result<Scaler> {
+        let mut compressor = Compressor::new()?;
+        compressor.set_quality(quality.into())?;
+        let decompressor = Decompressor::new()?;
+        Ok(Scaler { decompressor, compressor, planes: Vec::new(), jpeg: Vec::new() })
+    }
+
+    /// `jpeg` with sides of so many `eighths`, 1 to 8.
+    pub fn scale(&mut self, jpeg: &[u8], eighths: usize) -> Result<Vec<u8>, Failed> {
+        let header = open(&mut self.decompressor, jpeg)?;
+        let factor = ScalingFactor::new(eighths, 8);
+        self.decompressor.set_scaling_factor(factor)?;
+        let (width, height) = (factor.scale(header.width), factor.scale(header.height));
+        let (align, subsamp) = (1, header.subsamp);
+        self.planes.resize(yuv_pixels_len(width, align, height, subsamp)?, 0);
+        let planes = YuvImage { pixels: &mut self.planes[..], width, align, height, subsamp };
+        self.decompressor.decompress_to_yuv(jpeg, planes)?;
+        let planes = YuvImage { pixels: &self.planes[..], width, align, height, subsamp };
+        let room = compressed_buf_len(width, height, subsamp)?;
+        if self.jpeg.len() < room {
+            self.jpeg = vec![0; room];
+        }
+        let length = self.compressor.compress_yuv_to_slice(planes, &mut self.jpeg)?;
+        Ok(self.jpeg[..length].to_vec())
+    }
+}
+
+/// A small picture of a JPEG: at most `width_max` pixels wide, in the same shape, never larger.
+///
+/// libjpeg-turbo decodes only as much as an eighth, two eighths… of each side need. What is still
+/// too wide is averaged down.
+pub fn thumbnail(jpeg: &[u8], width_max: usize, quality: u8) -> Result<Vec<u8>, Failed> {
+    let mut decompressor = Decompressor::new()?;
+    let header = open(&mut decompressor, jpeg)?;
+    let factor = ScalingFactor::new(eighths(header.width, width_max), 8);
     decompressor.set_scaling_factor(factor)?;
     let (width, height) = (factor.scale(header.width), factor.scale(header.height));
     let mut pixels = vec![0; width * height * 3];
@@ -873,6 +932,62 @@ mod tests {
             assert!(thumbnail(&large[..large.len() / 3], 320, 75).is_err(), "cut off");
         }
         assert!(thumbnail(b"", 320, 75).is_err());
+    }
+
+    #[test]
+    fn a_picture_is_made_smaller_by_eighths_and_keeps_shape_and_colour() {
+        // Four fields, so that a plane that slips shows.
+        let (width, height) = (310, 202);
+        let field = |x: usize, y: usize| match (x < width / 2, y < height / 2) {
+            (true, true) => [200, 30, 40],
+            (false, true) => [30, 180, 60],
+            (true, false) => [40, 50, 210],
+            (false, false) => [128, 128, 128],
+        };
+        let pixels: Vec<u8> =
+            (0..width * height).flat_map(|n| field(n % width, n / width)).collect();
+        let image = Image {
+            pixels: &pixels[..],
+            width,
+            pitch: width * 3,
+            height,
+            format: turbojpeg::PixelFormat::RGB,
+        };
+        let kinds = [Subsamp::Sub2x1, Subsamp::Sub2x2, Subsamp::None, Subsamp::Sub1x2];
+        for subsamp in kinds {
+            let large = turbojpeg::compress(image, 90, subsamp).unwrap();
+            let mut scaler = Scaler::new(90).unwrap();
+            for eighths in 1..=8 {
+                let small = scaler.scale(&large, eighths).unwrap();
+                let size = (width * eighths).div_ceil(8);
+                let small = turbojpeg::decompress(&small, turbojpeg::PixelFormat::RGB).unwrap();
+                assert_eq!(small.width, size, "{subsamp:?} {eighths}");
+                assert_eq!(small.height, (height * eighths).div_ceil(8));
+                for (x, y) in [(1, 1), (3, 1), (1, 3), (3, 3)] {
+                    let at = (x * small.width / 4, y * small.height / 4);
+                    let pixel = &small.pixels[at.1 * small.pitch + at.0 * 3..][..3];
+                    let expect = field(x * width / 4, y * height / 4);
+                    let near = pixel.iter().zip(expect).all(|(a, b)| a.abs_diff(b) < 24);
+                    assert!(near, "{subsamp:?} {eighths} {x},{y}: {pixel:?}, not {expect:?}");
+                }
+            }
+        }
+        let mut scaler = Scaler::new(90).unwrap();
+        assert!(scaler.scale(b"no picture", 4).is_err());
+    }
+
+    #[test]
+    fn the_largest_size_that_fits_is_chosen() {
+        let check = |width, width_max, expect| assert_eq!(eighths(width, width_max), expect);
+        check(1280, 1280, 8);
+        check(1280, 5000, 8);
+        check(1280, 1279, 7);
+        check(1280, 640, 4);
+        check(1280, 639, 3);
+        check(1280, 160, 1);
+        check(1280, 1, 1);
+        check(1281, 160, 1); // 161 pixels: there is nothing smaller
+        check(0, 7, 8);
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! | `frame` | – | a picture on its way, and the slot where it is handed over |
 //! | `jpeg` | – | JPEG's markers and turbojpeg |
 //! | `http` | none: pure | requests, responses, one client as a machine |
-//! | `disk` | one | all files |
+//! | `disk` | two | all files |
+//! | `scale` | one while somebody asks | smaller pictures |
 //! | `camera` | one a camera | the video device |
 //! | `route` | none: pure | which request asks what |
 //! | `net` | the loop | `poll` and all sockets |
@@ -32,6 +33,8 @@ pub mod jpeg;
 pub mod http;
 
 pub mod disk;
+
+pub mod scale;
 
 pub mod camera;
 

@@ -94,6 +94,12 @@ pub const GATE_WAIT_MAX: Duration = Duration::from_millis(100);
 /// A snapshot waits this long for a frame.
 pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// Sizes of the picture that are made at once for viewers who asked for smaller ones; past that
+/// the answer is 503.
+pub const SIZES_MAX: usize = 4;
+/// How far the thread that makes them stands back when cores are short: the others' frames and the
+/// camera's go first.
+pub const SCALING_NICE: i32 = 10;
 /// The longest time between two frames that `fps` can ask for.
 pub const PACE_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 

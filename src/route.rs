@@ -16,10 +16,10 @@ use crate::limits::{FORM_BYTES_MAX, INTERVAL_TIME_MAX, NAMED_PHOTOS_MAX, NAMES_M
 pub enum Action {
     /// This answer.
     Reply(Response),
-    /// Frames without end, at most so many a second.
-    Stream { fps: Option<f64> },
-    /// The next frame.
-    Snapshot(Freshness),
+    /// Frames without end, at most so many a second and so many pixels wide.
+    Stream { fps: Option<f64>, width: Option<u32> },
+    /// The next frame, at most so many pixels wide.
+    Snapshot { freshness: Freshness, width: Option<u32> },
     /// The next frame, saved.
     Photo,
     /// Interval photos begun anew, or stopped.
@@ -240,7 +240,8 @@ fn interval(form: &Form) -> Action {
 
 fn stream(request: &Request) -> Action {
     let Ok(fps) = positive(request, "fps") else { return malformed("fps") };
-    Action::Stream { fps }
+    let Ok(width) = width(request) else { return malformed("width") };
+    Action::Stream { fps, width }
 }
 
 fn snapshot(request: &Request) -> Action {
@@ -253,7 +254,15 @@ fn snapshot(request: &Request) -> Action {
         }
     };
     let now = request.query_value("now").is_some_and(|value| value == "1");
-    Action::Snapshot(Freshness { max_age, settled: max_age.is_none() && !now })
+    let Ok(width) = width(request) else { return malformed("width") };
+    let freshness = Freshness { max_age, settled: max_age.is_none() && !now };
+    Action::Snapshot { freshness, width }
+}
+
+/// How wide the picture may be in pixels.
+fn width(request: &Request) -> Result<Option<u32>, ()> {
+    // More than a number holds is more than there can be: all there is.
+    Ok(positive(request, "width")?.map(|width| width as u32))
 }
 
 /// A query parameter that must be a number above zero if it is there.
@@ -353,10 +362,12 @@ mod tests {
         let request = Request { body: form.into(), ..request(head) };
         let found = match route(&request, &Hosts::default()) {
             Action::Reply(response) => response.status.code().to_owned(),
-            Action::Stream { fps } => format!("stream {fps:?}"),
-            Action::Snapshot(Freshness { max_age, settled }) => {
+            Action::Stream { fps, width: None } => format!("stream {fps:?}"),
+            Action::Stream { fps, width: Some(width) } => format!("stream {fps:?} {width}"),
+            Action::Snapshot { freshness: Freshness { max_age, settled }, width: None } => {
                 format!("snapshot {max_age:?} {settled}")
             }
+            Action::Snapshot { width: Some(width), .. } => format!("snapshot {width}"),
             Action::Disk(Task::OpenPage { path, .. }) => format!("page {path}"),
             Action::Disk(Task::OpenNote { path, raw, .. }) => format!("note {path} {raw}"),
             Action::Disk(task) => format!("{task:?}"),
@@ -375,7 +386,11 @@ mod tests {
         check("GET /video_feed?fps=2.5&cacheBust=1 HTTP/1.1", "stream Some(2.5)");
         for wrong in ["0", "-1", "x", "", "inf", "1e3", "NaN", "0.0"] {
             check(&format!("GET /video_feed?fps={wrong} HTTP/1.1"), "400");
+            check(&format!("GET /video_feed?width={wrong} HTTP/1.1"), "400");
+            check(&format!("GET /snapshot?width={wrong} HTTP/1.1"), "400");
         }
+        check("GET /video_feed?width=320&fps=2 HTTP/1.1", "stream Some(2.0) 320");
+        check("GET /?action=snapshot&width=99999999999 HTTP/1.1", "snapshot 4294967295");
         for path in ["/snapshot", "/snapshot.jpg", "/?action=snapshot", "/snapshot?1700000000"] {
             check(&format!("GET {path} HTTP/1.1"), "snapshot None true");
         }

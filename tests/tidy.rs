@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms in the order of imports: a file uses its own room and rooms further left.
-const ROOMS: [&str; 12] = [
-    "limits", "error", "config", "journal", "frame", "jpeg", "http", "disk", "camera", "route",
-    "net", "main",
+const ROOMS: [&str; 13] = [
+    "limits", "error", "config", "journal", "frame", "jpeg", "http", "disk", "scale", "camera",
+    "route", "net", "main",
 ];
 const LINE_CHARS_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -142,7 +142,10 @@ fn locks_are_known_and_no_queue_is_endless() {
     forbid(
         "queues between threads have a limit",
         &["mpsc::channel", " channel(", "Sender<"],
-        |s| !["journal.rs", "frame.rs", "camera/mod.rs", "disk/mod.rs"].contains(&s.path.as_str()),
+        |s| {
+            let bounded = ["journal.rs", "frame.rs", "scale.rs", "camera/mod.rs", "disk/mod.rs"];
+            !bounded.contains(&s.path.as_str())
+        },
     );
     forbid("queues between threads have a limit", &[" channel("], |s| s.path != "journal.rs");
 }

@@ -245,6 +245,13 @@ impl Conn {
         self.outbox.is_empty() && shown.is_none_or(|shown| part.frame.number > shown)
     }
 
+    /// Whether a viewer would take a frame of this number now.
+    pub fn wants(&self, number: u64, now: Now) -> bool {
+        let Phase::Stream { shown, pace, .. } = &self.phase else { return false };
+        let paced = pace.as_ref().is_none_or(|pace| pace.would_allow(now.instant));
+        self.outbox.is_empty() && shown.is_none_or(|shown| number > shown) && paced
+    }
+
     /// Give a viewer this frame, if it can take one now: its outbox is empty, the frame is newer
     /// than what it has, its pace allows it. A slow viewer skips frames by not taking them.
     pub fn offer(&mut self, part: &Arc<Part>, now: Now) {

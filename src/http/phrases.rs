@@ -331,6 +331,10 @@ const PHRASES: &[(&str, &str)] = &[
     ("There is no room; try again later.", "连接已满，请稍后再试。"),
     ("There is too much to do; try again later.", "服务器繁忙，请稍后再试。"),
     ("There are too many viewers; try again later.", "观看人数过多，请稍后再试。"),
+    (
+        "Others see the picture in too many sizes; ask for one of theirs.",
+        "其他人正在观看的画面尺寸已过多，请使用其中一种。",
+    ),
     ("The camera gave no picture in time.", "摄像头未能及时提供画面。"),
     ("The camera gives no picture: {}.", "摄像头没有画面：{}。"),
     ("The request did not come in time.", "请求未能及时到达。"),

@@ -16,6 +16,7 @@ use crate::http::Now;
 use crate::http::conn::{Close, Conn};
 use crate::http::outbox::Outbox;
 use crate::http::response::{Part, Response};
+use crate::jpeg::eighths;
 use crate::limits::{READ_BYTES, READS_MAX, WRITE_PIECES_MAX};
 
 /// One guest. mio tells of changes only (edges), so what they said is kept in latches until the
@@ -37,6 +38,8 @@ pub struct Peer {
     pub held: usize,
     /// Its wish for frames, as a viewer or while it waits for a snapshot.
     pub watch: Option<Watch>,
+    /// Pixels that its frames may be wide; none: as they are.
+    pub width: Option<u32>,
     pub snapshot: Option<SnapshotWait>,
     /// What it asked for is being written to the disk.
     pub awaits_change: bool,
@@ -51,6 +54,8 @@ pub struct Peer {
 pub struct SnapshotWait {
     /// The camera has settled, or the client does not care.
     pub settled: bool,
+    /// The number of the last frame that was there when it was asked for.
+    pub after: u64,
     pub until: Instant,
 }
 
@@ -67,11 +72,22 @@ impl Peer {
             conn,
             held: 0,
             watch: None,
+            width: None,
             snapshot: None,
             awaits_change: false,
             gate: Gate::new(now.instant),
             file: None,
         }
+    }
+
+    /// In how many eighths of a picture so `wide` it wants frames.
+    pub fn eighths(&self, wide: u32) -> usize {
+        self.width.map_or(8, |width| eighths(wide as usize, width as usize))
+    }
+
+    /// Whether it would take a frame of this number now.
+    pub fn wants(&self, number: u64, now: Now) -> bool {
+        self.snapshot.is_some_and(|wait| number > wait.after) || self.conn.wants(number, now)
     }
 
     /// Names the guest in `seat`, whatever comes meanwhile.
@@ -88,6 +104,7 @@ impl Peer {
     pub fn end_snapshot(&mut self, response: Response, now: Now) {
         self.snapshot = None;
         self.watch = None;
+        self.width = None;
         self.conn.answer(response, now);
     }
 

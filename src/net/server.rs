@@ -28,16 +28,18 @@ use crate::camera;
 use crate::config::Config;
 use crate::disk::{Answer, Disk, Task, Ticket};
 use crate::error::{Error, Result};
-use crate::frame::{FrameSlot, Meter, Picture, Still};
+use crate::frame::{Frame, FrameSlot, Meter, Picture, Still};
 use crate::http::Now;
 use crate::http::conn::{Close, Conn, Need};
 use crate::http::response::{Part, Response};
+use crate::jpeg;
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_MAX, END_TIME_MAX, EVENTS_MAX, HELD_BYTES_MAX, INBOX_BYTES_MAX,
     LISTENERS_MAX, READ_BYTES, REFUSALS_MAX, REPEAT_AFTER, SPARE_DESCRIPTORS, SPARE_SEATS,
     TURNS_MAX,
 };
 use crate::route::Hosts;
+use crate::scale::{Scaling, Sizes};
 
 const TOO_MUCH: &str = "There is too much to do; try again later.";
 const NO_PICTURE: &str = "The camera gave no picture in time.";
@@ -77,6 +79,10 @@ pub struct Server {
     accept_fails: bool,
     /// The newest frame, while somebody wants frames.
     newest: Option<Newest>,
+    /// The same in smaller sizes, …
+    scaling: Scaling,
+    /// …of which perhaps one is to be made.
+    scale_due: bool,
     /// Not later than the first deadline of any peer.
     earliest: Option<Instant>,
     /// Bytes of memory that the guests make us hold: the sum of `Peer::held`.
@@ -99,8 +105,20 @@ struct Listener {
 
 struct Newest {
     part: Arc<Part>,
+    /// Pixels.
+    width: u32,
     /// When it is shown once more because no other has come; none when it was.
     repeat_at: Option<Instant>,
+}
+
+impl Newest {
+    /// The newest there is in the size that a peer asked for.
+    fn seen_by<'a>(&'a self, peer: &Peer, scaling: &'a Scaling) -> Option<&'a Arc<Part>> {
+        match peer.eighths(self.width) {
+            8 => Some(&self.part),
+            eighths => scaling.part(eighths),
+        }
+    }
 }
 
 // ---- start and end --------------------------------------------------------------------------
@@ -123,7 +141,7 @@ impl Server {
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         let own_name = uname().nodename().to_string_lossy().into_owned();
         let disk = Disk::start(config, waker.clone())?;
-        let camera = camera::start(config, waker)?;
+        let camera = camera::start(config, waker.clone())?;
         for listener in &listeners {
             let address = listener.socket.local_addr().map_err(failed)?;
             log::info!("listening on http://{address}/");
@@ -148,6 +166,8 @@ impl Server {
             accept_again: None,
             accept_fails: false,
             newest: None,
+            scaling: Scaling::new(config.quality, waker),
+            scale_due: false,
             earliest: None,
             held: 0,
             buffer: Box::new([0; READ_BYTES]),
@@ -235,7 +255,11 @@ impl Server {
         }
         if self.camera.demand() == 0 {
             self.newest = None; // from here on it would be a picture of the past
+            self.scaling.clear();
             self.meter = Meter::default();
+        }
+        if std::mem::take(&mut self.scale_due) {
+            self.scale(now);
         }
         self.accept(now);
         self.over |=
@@ -311,9 +335,22 @@ impl Server {
             Some(Still::LikeStream) => self.shutter.give_up_stills(),
             None => {}
         }
+        if self.scaling.take() {
+            self.scale_due = true;
+            for seat in self.seats_that(|peer| peer.watch.is_some() && peer.width.is_some()) {
+                self.snap(seat, now);
+                self.touch(seat);
+            }
+        }
         let shown = self.newest.as_ref().map(|newest| newest.part.frame.number);
         let news = self.camera.newest().filter(|frame| Some(frame.number) != shown);
-        let Some(frame) = news.filter(|_| self.camera.demand() > 0) else { return };
+        if let Some(frame) = news.filter(|_| self.camera.demand() > 0) {
+            self.show(frame, now);
+        }
+    }
+
+    /// A new frame is there: give it to all who wait for one.
+    fn show(&mut self, frame: Arc<Frame>, now: Now) {
         let repeats = matches!(frame.picture, Picture::Live { .. });
         let repeat_at = repeats.then(|| now.instant + REPEAT_AFTER);
         if repeats {
@@ -323,7 +360,12 @@ impl Server {
         for asker in self.shutter.take(&frame) {
             self.develop(asker, &frame, now);
         }
-        self.newest = Some(Newest { part: Arc::new(Part::new(frame)), repeat_at });
+        let width = jpeg::size(frame.jpeg()).map_or(0, |(width, _)| width);
+        if self.newest.as_ref().is_some_and(|newest| newest.width != width) {
+            self.scaling.clear();
+        }
+        self.newest = Some(Newest { part: Arc::new(Part::new(frame)), width, repeat_at });
+        self.scale_due = true;
         for seat in self.seats_that(|peer| peer.watch.is_some()) {
             self.snap(seat, now);
             self.touch(seat);
@@ -342,10 +384,8 @@ impl Server {
             && newest.repeat_at.is_some_and(|at| at <= now.instant)
         {
             newest.repeat_at = None;
-            let part = newest.part.clone();
             for seat in self.seats_that(|peer| peer.watch.is_some() && peer.gate.again.is_none()) {
-                self.peers[seat].conn.repeat(&part, now);
-                self.touch(seat);
+                self.repeat(seat, now);
             }
         }
         if self.earliest.is_none_or(|earliest| earliest > now.instant) {
@@ -402,7 +442,11 @@ impl Server {
             }
             Need::Frame => {
                 let Some(newest) = &self.newest else { return false };
-                return peer.offer(&newest.part, now);
+                let part = newest.seen_by(peer, &self.scaling);
+                // A viewer who was busy when the last frame came has a smaller one made now.
+                let number = part.map(|part| part.frame.number);
+                self.scale_due |= number != Some(newest.part.frame.number);
+                return part.is_some_and(|part| peer.offer(part, now));
             }
             Need::HalfClose => peer.half_close(),
             Need::Close(reason) => self.close(seat, reason),
@@ -495,6 +539,34 @@ impl Server {
         self.guests += 1;
         entry.insert(Peer::new(socket, address, self.guests, conn, now));
         self.touch(seat);
+    }
+
+    /// Send an idle viewer the last frame once more.
+    fn repeat(&mut self, seat: usize, now: Now) {
+        let peer = &mut self.peers[seat];
+        let Some(newest) = &self.newest else { return };
+        if let Some(part) = newest.seen_by(peer, &self.scaling) {
+            peer.conn.repeat(part, now);
+            self.touch(seat);
+        }
+    }
+
+    /// Have the newest frame made smaller for those who could take it now.
+    fn scale(&mut self, now: Now) {
+        let Some(newest) = &self.newest else { return };
+        let frame = &newest.part.frame;
+        let mut asked = false;
+        let mut sizes = Sizes::default();
+        for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.width.is_some()) {
+            asked = true;
+            if peer.wants(frame.number, now) {
+                sizes.add(peer.eighths(newest.width));
+            }
+        }
+        match asked {
+            true => self.scaling.make(frame, sizes),
+            false => self.scaling.clear(),
+        }
     }
 
     /// Keep account of the memory that guests make us hold, and refuse the one who asks for more

@@ -11,33 +11,50 @@ use crate::frame::{Frame, Picture};
 use crate::http::Now;
 use crate::http::request::Method;
 use crate::http::response::Response;
-use crate::limits::{HELD_BYTES_MAX, SNAPSHOT_TIME_MAX};
+use crate::jpeg::eighths;
+use crate::limits::{HELD_BYTES_MAX, JPEG_SIZE, SIZES_MAX, SNAPSHOT_TIME_MAX};
 use crate::net::peer::SnapshotWait;
 use crate::net::shutter::Asker;
 use crate::route::{Action, Freshness, Plan, route};
+use crate::scale::Sizes;
 
 impl Server {
     /// Answer the request that a peer has ready.
     pub(super) fn answer(&mut self, seat: usize, now: Now) {
         let has_room = (self.camera.demand() as usize) < self.viewers_max;
+        let Some(request) = self.peers[seat].conn.request() else { return };
+        let (head_only, page) = (request.method == Method::Head, request.wants_page);
+        let action = route(request, &self.hosts);
+        let has_size = match action {
+            Action::Stream { width, .. } | Action::Snapshot { width, .. } => self.has_size(width),
+            _ => true,
+        };
         let peer = &mut self.peers[seat];
-        let Some(request) = peer.conn.request() else { return };
-        let head_only = request.method == Method::Head;
-        match route(request, &self.hosts) {
+        match action {
             Action::Reply(response) => peer.conn.answer(response, now),
             Action::Stream { .. } if head_only => peer.conn.answer(Response::stream(None), now),
-            Action::Snapshot(_) if head_only => peer.conn.answer(Response::snapshot_head(), now),
-            Action::Stream { fps } if has_room => {
-                peer.watch = Some(self.camera.watch());
-                peer.conn.answer(Response::stream(fps), now);
+            Action::Snapshot { .. } if head_only => {
+                peer.conn.answer(Response::snapshot_head(), now)
             }
-            Action::Snapshot(freshness) if has_room => self.begin_snapshot(seat, freshness, now),
-            Action::Stream { .. } | Action::Snapshot(_) => {
+            Action::Stream { .. } | Action::Snapshot { .. } if !has_room => {
                 let sentence = "There are too many viewers; try again later.";
                 peer.conn.answer(Response::unavailable(sentence), now);
             }
+            Action::Stream { .. } | Action::Snapshot { .. } if !has_size => {
+                let sentence = "Others see the picture in too many sizes; ask for one of theirs.";
+                peer.conn.answer(Response::unavailable(sentence), now);
+            }
+            Action::Stream { fps, width } => {
+                peer.watch = Some(self.camera.watch());
+                peer.width = width;
+                peer.conn.answer(Response::stream(fps), now);
+            }
+            Action::Snapshot { freshness, width } => {
+                peer.width = width;
+                self.begin_snapshot(seat, freshness, now);
+            }
             Action::Photo => {
-                let asker = Asker::Guest { ticket: peer.ticket(seat), page: request.wants_page };
+                let asker = Asker::Guest { ticket: peer.ticket(seat), page };
                 self.press(asker, now);
             }
             Action::Interval(plan) => self.set_interval(seat, plan, now),
@@ -60,28 +77,51 @@ impl Server {
     /// Answer with the frame that is there if it is fresh enough, else wait for the next one.
     fn begin_snapshot(&mut self, seat: usize, freshness: Freshness, now: Now) {
         let peer = &mut self.peers[seat];
-        let fresh = self.newest.as_ref().map(|newest| &newest.part.frame).filter(|frame| {
+        let seen = self.newest.as_ref().and_then(|newest| newest.seen_by(peer, &self.scaling));
+        let fresh = seen.map(|part| &part.frame).filter(|frame| {
             let age = now.instant.saturating_duration_since(frame.taken);
             let live = matches!(frame.picture, Picture::Live { .. });
             live && freshness.max_age.is_some_and(|max_age| age <= max_age)
         });
         if let Some(frame) = fresh {
-            return peer.conn.answer(Response::snapshot(frame.clone()), now);
+            return peer.end_snapshot(Response::snapshot(frame.clone()), now);
         }
         peer.watch = Some(self.camera.watch());
         let until = now.instant + SNAPSHOT_TIME_MAX;
-        peer.snapshot = Some(SnapshotWait { settled: freshness.settled, until });
+        let after = self.newest.as_ref().map_or(0, |newest| newest.part.frame.number);
+        peer.snapshot = Some(SnapshotWait { settled: freshness.settled, after, until });
+    }
+
+    /// Whether frames so wide can be made beside those that others see.
+    fn has_size(&self, width: Option<u32>) -> bool {
+        let Some(width) = width else { return true };
+        let wide = match &self.newest {
+            Some(newest) => newest.width,
+            None => Some(self.camera.state().width).filter(|w| *w > 0).unwrap_or(JPEG_SIZE.0),
+        };
+        let mut sizes = Sizes::default();
+        sizes.add(eighths(wide as usize, width as usize));
+        for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.watch.is_some()) {
+            sizes.add(peer.eighths(wide));
+        }
+        sizes.count() <= SIZES_MAX
     }
 
     /// Give the newest frame to a peer that waits for a snapshot, if it will do.
     pub(super) fn snap(&mut self, seat: usize, now: Now) {
         let (Some(peer), Some(newest)) = (self.peers.get_mut(seat), &self.newest) else { return };
         let Some(wait) = peer.snapshot else { return };
-        let frame = &newest.part.frame;
-        let response = match &frame.picture {
-            Picture::Live { settled } if wait.settled && !settled => return,
-            Picture::Live { .. } => Response::snapshot(frame.clone()),
-            Picture::NoSignal { reason } => no_signal(reason),
+        let seen = newest.seen_by(peer, &self.scaling).map(|part| &part.frame);
+        let seen = seen.filter(|frame| frame.number > wait.after);
+        let response = match (&newest.part.frame.picture, seen) {
+            (Picture::NoSignal { reason }, _) => no_signal(reason),
+            (Picture::Live { .. }, None) => return,
+            (Picture::Live { .. }, Some(frame)) => match frame.picture {
+                Picture::Live { settled } if settled || !wait.settled => {
+                    Response::snapshot(frame.clone())
+                }
+                _ => return,
+            },
         };
         peer.end_snapshot(response, now);
     }
