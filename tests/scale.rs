@@ -215,3 +215,12 @@ fn a_small_stream_repeats_its_last_frame_when_none_follows() {
     let again = stream.part();
     assert_eq!((frame.timestamp, frame.jpeg), (again.timestamp, again.jpeg));
 }
+
+#[test]
+fn who_comes_between_two_frames_is_shown_the_last_one_at_once() {
+    let server = start(&["--fps", "1"]);
+    let mut plain = Stream::open(server.addr(), "/video_feed");
+    let newest = plain.frame();
+    let mut small = Stream::open(server.addr(), "/video_feed?width=320");
+    assert_eq!(small.part().timestamp, newest.timestamp);
+}
