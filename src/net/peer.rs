@@ -108,26 +108,28 @@ impl Peer {
         self.conn.answer(response, now);
     }
 
-    /// Move bytes both ways as far as they go; whether any moved. Everything that can go wrong
-    /// with a socket ends in `Close::Left`: the other end is gone, which is an everyday event.
-    pub fn pump(&mut self, buffer: &mut [u8; READ_BYTES], now: Now) -> bool {
-        let moved = self.write(now).and_then(|wrote| Ok(self.read(buffer, now)? || wrote));
+    /// Whether `pump` would get on: what was read may have made something to write, and there may
+    /// be more to read than it takes at once.
+    pub fn can_move(&self) -> bool {
+        let can_write = self.writable && !self.conn.outbox().is_empty();
+        can_write || (self.readable && self.conn.room() > 0)
+    }
+
+    /// Move bytes both ways as far as they go. Everything that can go wrong with a socket ends in
+    /// `Close::Left`: the other end is gone, which is an everyday event.
+    pub fn pump(&mut self, buffer: &mut [u8; READ_BYTES], now: Now) {
+        let moved = self.write(now).and_then(|()| self.read(buffer, now));
         let failed = match std::mem::take(&mut self.failed) {
             true => self.socket.take_error(),
             false => Ok(None),
         };
-        match (moved, failed) {
-            (Ok(moved), Ok(None)) => moved,
-            (Err(error), _) | (_, Err(error)) | (_, Ok(Some(error))) => {
-                log::debug!("{}: {error}", self.address);
-                self.conn.close(Close::Left);
-                true
-            }
+        if let (Err(error), _) | (_, Err(error)) | (_, Ok(Some(error))) = (moved, failed) {
+            log::debug!("{}: {error}", self.address);
+            self.conn.close(Close::Left);
         }
     }
 
-    fn write(&mut self, now: Now) -> io::Result<bool> {
-        let mut moved = false;
+    fn write(&mut self, now: Now) -> io::Result<()> {
         while self.writable && !self.conn.outbox().is_empty() {
             match write_pieces(&self.socket, self.conn.outbox()) {
                 Ok((0, _)) => return Err(ErrorKind::WriteZero.into()),
@@ -136,18 +138,16 @@ impl Peer {
                     self.writable = sent == owed;
                     self.conn.sent(sent, now);
                     self.gate.gave(sent);
-                    moved = true;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(moved)
+        Ok(())
     }
 
-    fn read(&mut self, buffer: &mut [u8; READ_BYTES], now: Now) -> io::Result<bool> {
-        let mut moved = false;
+    fn read(&mut self, buffer: &mut [u8; READ_BYTES], now: Now) -> io::Result<()> {
         for _ in 0..READS_MAX {
             let room = self.conn.room().min(READ_BYTES);
             if !self.readable || room == 0 {
@@ -157,18 +157,14 @@ impl Peer {
                 Ok(0) => {
                     self.readable = false;
                     self.conn.receive_end(now);
-                    moved = true;
                 }
-                Ok(received) => {
-                    self.conn.receive(&buffer[..received], now);
-                    moved = true;
-                }
+                Ok(received) => self.conn.receive(&buffer[..received], now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(moved)
+        Ok(())
     }
 
     /// Give a viewer the frame if it lacks it and its gate is open; whether it took it.

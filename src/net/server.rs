@@ -412,13 +412,12 @@ impl Server {
         peer.touched = false;
         for _ in 0..TURNS_MAX {
             let Some(peer) = self.peers.get_mut(seat) else { return };
-            let moved = peer.pump(&mut self.buffer, now);
+            peer.pump(&mut self.buffer, now);
             report(peer);
             self.weigh(seat, now);
             let need = self.peers[seat].conn.need();
             let met = need.is_some_and(|need| self.meet(seat, need, now));
-            self.peers.get_mut(seat).map(report);
-            if !moved && !met {
+            if !met && !self.peers.get(seat).is_some_and(Peer::can_move) {
                 self.note_deadline(seat);
                 return;
             }
@@ -584,6 +583,7 @@ impl Server {
     /// The end of a peer; the only one.
     fn close(&mut self, seat: usize, reason: Close) {
         let Some(mut peer) = self.peers.try_remove(seat) else { return };
+        report(&mut peer);
         log::debug!("{}: closed: {reason:?}", peer.address);
         self.held -= peer.held;
         let _ = self.poll.registry().deregister(&mut peer.socket); // closing does it as well
