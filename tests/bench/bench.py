@@ -16,10 +16,11 @@ import time
 import traceback
 from pathlib import Path
 
+import distance
 import loopback
 from rig import HERE, Failure, Rig
 
-SCENARIOS = {scenario.__name__: scenario for scenario in loopback.SCENARIOS}
+SCENARIOS = {scenario.__name__: scenario for scenario in [*loopback.SCENARIOS, *distance.SCENARIOS]}
 
 
 class Bench:

@@ -125,6 +125,11 @@ class Rig:
 
     # ---- the load ----
 
+    def frame_bytes(self, camera):
+        """The mean size of the frames that the camera shows."""
+        sizes = [file.stat().st_size for file in (self.target / camera.frames).glob("*.jpg")]
+        return sum(sizes) / len(sizes)
+
     def viewers(self, server, n=1, seconds=3.0, warm=1.0, space=None, options=(), at_start=None, at_end=None):
         """Runs viewers.c; the callbacks are called when its window begins and ends."""
         command = [self.target / "viewers", "-h", server.host, "-p", server.port, "-u", server.path, "-n", n,
