@@ -16,11 +16,14 @@ import time
 import traceback
 from pathlib import Path
 
+import below
 import distance
 import loopback
+import visit
 from rig import HERE, Failure, Rig
 
-SCENARIOS = {scenario.__name__: scenario for scenario in [*loopback.SCENARIOS, *distance.SCENARIOS]}
+MODULES = loopback, distance, visit, below
+SCENARIOS = {scenario.__name__: scenario for module in MODULES for scenario in module.SCENARIOS}
 
 
 class Bench:

@@ -322,7 +322,7 @@ static void produce(uint64_t ns)
 
 static void *frame_thread(void *arg)
 {
-	uint64_t next = 0;
+	uint64_t next = now_ns();
 	(void)arg;
 	pthread_mutex_lock(&lock);
 	for (;;) {

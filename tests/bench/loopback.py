@@ -1,6 +1,11 @@
 """Scenarios over the loopback: what serving costs, in processor time, memory and system calls."""
 
-from rig import Camera
+import re
+import signal
+import subprocess
+import time
+
+from rig import Camera, load_result
 from table import Report, number
 
 SYSTEMS = "limit", "pistream", "ustreamer"
@@ -74,4 +79,212 @@ def cpu(bench):
     return report
 
 
-SCENARIOS = [cpu]
+def encode(bench):
+    """CPU of the server for raw frames that it must encode: YUYV 640x480, quality 80, one viewer"""
+    report = Report("encode", encode.__doc__)
+    camera = Camera(frames="", format="YUYV", size="640x480")
+    systems = "pistream", "ustreamer"
+    for round_ in range(bench.rounds):
+        for system in systems:
+            with bench.rig.start(system, camera, ["--quality", "80"]) as server:
+                # -D: the stamp is read from the decoded picture, so the frames are whole and the right ones.
+                result = bench.rig.measure(server, 1, bench.window(6), 1.5, options=["-D"])
+            bench.rig.check_frames(result, system)
+            result["kb_per_frame"] = result["bytes"] / result["frames"] / 1000
+            result["ms_per_frame"] = result["cpu"] / result["frames"] * 1000
+            report.add(1, system, round_, result)
+    rows = []
+    for system in systems:
+        keys = ("fps_med", 1), ("kb_per_frame", 1), ("percent", 1), ("ms_per_frame", 2), ("age", 1)
+        ratio = report.ratio(1, system, "ustreamer", "ms_per_frame")
+        rows.append([system, *(number(report.median(1, system, key), digits) for key, digits in keys), number(ratio)])
+    report.table(["system", "frames/s", "KB a frame", "core %", "CPU ms a frame", "age ms", "x ustreamer"], rows)
+    report.target("CPU a frame, x ustreamer", report.ratio(1, "pistream", "ustreamer", "ms_per_frame"), 0.9)
+    report.note("The same number of quality in both; how they subsample colour is their own.")
+    return report
+
+
+def hold(bench, server, kind, count, seconds):
+    """Viewers that do not read any more: what the kernel holds for each, when the server closes them, and
+    what stays behind then."""
+    samples = []
+
+    def sample():
+        began = time.monotonic()
+        while time.monotonic() - began < seconds - 0.5:
+            sockets = server.sockets()
+            alive = [s["queued"] for s in sockets if s["state"] == "ESTAB"]
+            rest = sum(s["queued"] for s in sockets if s["state"] != "ESTAB")
+            samples.append((time.monotonic() - began, alive, rest))
+            time.sleep(0.2)
+
+    bench.rig.viewers(server, 0, seconds, 0, at_start=sample, options=[kind, count, "-z", STOP_AFTER])
+    most = max((sum(alive) / len(alive) for _, alive, _ in samples if len(alive) >= count / 2), default=None)
+    closed = next((at for at, alive, _ in samples if len(alive) <= count / 2), None)
+    return {"kernel_each": most and most / 1024, "closed": closed, "left_each": samples[-1][2] / count / 1024}
+
+
+STOP_AFTER = 2  # seconds that a viewer reads before it stops
+
+
+def memory(bench):
+    """Memory of the server, and what the kernel holds for it, MJPG 1280x720"""
+    report = Report("memory", memory.__doc__)
+    systems = "pistream", "ustreamer"
+    counts = (0, 100) if bench.quick else (0, 100, 1000)
+    for round_ in range(bench.rounds):
+        for system in systems:
+            for n in counts:
+                with bench.rig.start(system) as server:
+                    report.add(f"{n} viewers", system, round_, memory_at(bench, server, n))
+            with bench.rig.start(system) as server:
+                held = hold(bench, server, "-x", 20, 14)
+                report.add("20 that never read", system, round_, held | server.memory())
+            if not bench.quick:
+                with bench.rig.start(system) as server:
+                    held = hold(bench, server, "-y", 20, 14 + STOP_AFTER)
+                    held["closed"] = held["closed"] and held["closed"] - STOP_AFTER
+                    report.add("20 that stop reading", system, round_, held | server.memory())
+    rows = []
+    for case in dict.fromkeys(value["case"] for value in report.values):
+        for system in systems:
+            def middle(key, unit, digits):
+                value = report.median(case, system, key)
+                return number(value if value is None else value / unit, digits)
+            rows.append([case, system, middle("rss", MEBI, 1), middle("pss", MEBI, 1), middle("anonymous", MEBI, 1),
+                         middle("kernel_each", 1, 0), middle("closed", 1, 1), middle("left_each", 1, 0)])
+    report.table(["case", "system", "RSS MiB", "PSS", "anonymous", "kernel KiB each", "closed after s",
+                  "left KiB each"], rows)
+    for n, limit in (0, 4), (100, 6), (1000, 12):
+        if n in counts:
+            report.target(f"RSS at {n} viewers, MiB", report.median(f"{n} viewers", "pistream", "rss") / MEBI, limit)
+    never = "20 that never read"
+    report.target("kernel KiB for a viewer that never reads", report.median(never, "pistream", "kernel_each"), 256,
+                  digits=0)
+    report.target("seconds until it is closed", report.median(never, "pistream", "closed"), 11, digits=1)
+    report.note("Without the mappings of the preloaded camera. Kernel: what it holds for sending (w of skmem in "
+                "ss), the mean of the viewers, the most that was seen; left: 3 to 4 s after the close.")
+    return report
+
+
+def memory_at(bench, server, n):
+    """With n viewers that read."""
+    seen = {}
+
+    def sample():
+        time.sleep(bench.window(2) - 0.5)
+        queued = [s["queued"] for s in server.sockets() if s["state"] == "ESTAB"]
+        seen.update(server.memory(), kernel_each=sum(queued) / len(queued) / 1024 if queued else None)
+
+    if n:
+        load = bench.rig.viewers(server, n, bench.window(2), 1, at_start=sample, options=["-F"])
+        bench.rig.check_frames(load_result(load), f"{server.name}, {n} viewers")
+    else:
+        sample()
+    return seen
+
+
+def traced(bench, server, seconds):
+    """System calls of the server's own threads a second, by name."""
+    file = bench.rig.folder / "strace"
+    threads = [word for tid in server.threads() for word in ("-p", tid)]
+    # Being attached interrupts what waits, so the first moments are not of the window.
+    lead = 0.5
+    command = ["strace", "-q", "-ttt", "-s", "0", "-e", "raw=all", "-o", file, *threads]
+    tracer = bench.rig.spawn(command, bench.rig.load_core, stderr=subprocess.DEVNULL)
+    begin = time.time() + lead
+    time.sleep(lead + seconds)
+    tracer.send_signal(signal.SIGINT)
+    tracer.wait(5)
+    found = {}
+    for line in file.read_text().splitlines():
+        # "THREAD TIME name(…", or "<... name resumed" of a call that is counted already.
+        began = re.match(r"\d+ +(\d+\.\d+) (\w+)\(", line)
+        if began and begin <= float(began[1]) < begin + seconds:
+            found[began[2]] = found.get(began[2], 0) + 1
+    return {name: count / seconds for name, count in found.items()}
+
+
+def calls(bench):
+    """System calls and wake-ups of the server, MJPG 1280x720 at 30 frames a second"""
+    report = Report("calls", calls.__doc__)
+    counts, systems = (0, 1, 8), ("pistream", "ustreamer")
+    options = {"pistream": ["--idle-off", "1s"], "ustreamer": []}
+    for round_ in range(bench.rounds):
+        for n in counts:
+            for system in systems:
+                with bench.rig.start(system, options=options[system]) as server:
+                    report.add(n, system, round_, calls_at(bench, server, n))
+    rows = []
+    for n in counts:
+        for system in systems:
+            per_second = report.median(n, system, "calls")
+            rows.append([n, system, number(per_second, 1), number(per_second / 30 if n else None),
+                         number(report.median(n, system, "switches"), 1)])
+    report.table(["viewers", "system", "calls a second", "a frame", "wake-ups a second"], rows)
+    one, eight = (report.median(n, "pistream", "calls") / 30 for n in (1, 8))
+    report.target("calls a second with nobody watching", report.median(0, "pistream", "calls"), 0, digits=1)
+    report.target("calls a frame with one viewer", one, 8, digits=1)
+    report.target("calls a frame for each further viewer", (eight - one) / 7, 2, digits=2)
+    last = next(v for v in reversed(report.values) if v["case"] == 1 and v["system"] == "pistream")
+    names = ", ".join(f"{name} {rate / 30:.1f}" for name, rate in sorted(last["by_name"].items()))
+    report.note(f"Of pistream with one viewer, a frame: {names}.")
+    report.note("The preloaded camera turns VIDIOC_QBUF into work in memory and VIDIOC_DQBUF into a recvfrom; with a "
+                "real camera add one ioctl a frame. Its thread is left out.")
+    report.note("Nobody watches: three seconds after the last viewer; pistream with --idle-off 1s.")
+    return report
+
+
+def calls_at(bench, server, n):
+    """With n viewers; wake-ups are counted first, for strace makes more of them."""
+    seconds = 3.0 if bench.quick or n else 10.0
+    seen = {}
+
+    def sample():
+        before = server.switches()
+        time.sleep(seconds)
+        seen["switches"] = (server.switches() - before) / seconds
+        seen["by_name"] = traced(bench, server, seconds)
+        seen["calls"] = sum(seen["by_name"].values())
+
+    if n:
+        load = bench.rig.viewers(server, n, 2 * seconds + 2, 1, at_start=sample, options=["-F"])
+        bench.rig.check_frames(load_result(load), f"{server.name}, {n} viewers")
+    else:
+        bench.rig.viewers(server, 1, 0.5, 0.2)
+        time.sleep(3)
+        sample()
+    return seen
+
+
+def crowd(bench):
+    """Five viewers that read, alone and beside 20 slow, 20 stuck and 100 coming and going a second"""
+    report = Report("crowd", crowd.__doc__)
+    systems = "pistream", "ustreamer"
+    cases = {"alone": [], "in the crowd": ["-s", 20, "-r", 1000, "-x", 20, "-c", 100]}
+    for round_ in range(bench.rounds):
+        for case, options in cases.items():
+            for system in systems:
+                with bench.rig.start(system) as server:
+                    load = bench.rig.viewers(server, 5, bench.window(6), 1, options=options)
+                result = load_result(load)
+                bench.rig.check_frames(result, f"{system} {case}")
+                result["slow_fps"] = load["slow"]["fps_med"] if options else None
+                result["churn_failed"] = load["churn"]["failed"] if options else None
+                report.add(case, system, round_, result)
+    rows = []
+    for case in cases:
+        for system in systems:
+            failed = report.median(case, system, "churn_failed")
+            rows.append([case, system, number(report.median(case, system, "fps_med")),
+                         number(report.median(case, system, "fps_min")), number(report.median(case, system, "age"), 1),
+                         number(report.median(case, system, "age_p99"), 1),
+                         number(report.median(case, system, "slow_fps"), 1), number(failed, 0)])
+    report.table(["five viewers", "system", "frames/s", "least", "age ms", "p99", "slow ones' frames/s",
+                  "failed visits"], rows)
+    alone, beside = (report.median(case, "pistream", "fps_min") for case in cases)
+    report.target("least rate in the crowd, x alone", beside / alone, 0.95, ">=")
+    return report
+
+
+SCENARIOS = [cpu, encode, memory, calls, crowd]
