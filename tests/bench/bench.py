@@ -85,7 +85,10 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     target = Path(os.environ.get("BENCH_TARGET", "target/bench")).resolve()
     pistream = os.environ["PISTREAM_BIN"]
-    rig = Rig(target, pistream, given.congestion)
+    try:
+        rig = Rig(target, pistream, given.congestion)
+    except Failure as failure:
+        sys.exit(f"bench: {failure}")
     file = Path(given.json or target / "result.json")
     result = {"machine": machine(rig), "versions": versions(rig), "quick": given.quick, "scenarios": {}, "failed": {}}
     about = result["machine"]

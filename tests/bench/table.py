@@ -1,6 +1,7 @@
 """Tables, medians, and the targets that a scenario is held against."""
 
 import statistics
+import textwrap
 
 
 def median(values):
@@ -62,7 +63,8 @@ class Report:
             rows = [[t["what"], number(t["value"], t["digits"]), f"{t['relation']} {t['limit']:g}",
                      "met" if t["met"] else "**MISSED**"] for t in self.targets]
             lines += draw(["target", "measured", "limit", ""], rows) + [""]
-        return "\n".join(lines + [f"- {note}" for note in self.notes] + [""] * bool(self.notes))
+        notes = [textwrap.fill(note, 98, initial_indent="- ", subsequent_indent="  ") for note in self.notes]
+        return "\n".join(lines + notes + [""] * bool(notes))
 
     def data(self):
         return {"title": self.title, "tables": self.tables, "targets": self.targets, "notes": self.notes,

@@ -157,7 +157,8 @@ static void frame_done(struct conn *c)
 				c->gaps += gap > 0 ? gap : 0;
 			}
 			c->seq = seq;
-			age_add(&ages[c->kind == SLOW], (now - ns) / 1e6);
+			if (c->kind == NORMAL || c->kind == SLOW)
+				age_add(&ages[c->kind == SLOW], (now - ns) / 1e6);
 			if (frame_log && c->kind == NORMAL)
 				fprintf(frame_log, "%.4f %d %" PRIu32 " %.2f %" PRIu64 "\n", (now - window_ns) / 1e9,
 					(int)(c - all_conns), seq, (now - ns) / 1e6, c->pos);

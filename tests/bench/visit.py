@@ -158,8 +158,7 @@ def static(bench):
                          number(report.median(case, system, "core_busy"), 0),
                          number(report.ratio(case, system, "nginx", "per_second")),
                          number(report.ratio(case, system, "nginx", "cpu_us"))])
-    report.table(["file", "keep-alive", "system", "requests/s", "CPU us each", "core %", "x nginx's requests",
-                  "x its CPU"], rows)
+    report.table(["file", "keep-alive", "system", "requests/s", "CPU us each", "core %", "x nginx", "CPU, x nginx"], rows)
     return report
 
 
