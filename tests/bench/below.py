@@ -88,7 +88,7 @@ def below(bench):
 
 
 def one(bench, way, n, link):
-    window = bench.window(4 if n <= 10 else 3)
+    window = bench.window(4 if n <= 10 else 2.5)
     if link is None:
         return sent(bench, way, n, window, {}, None)
     rate, trip = link or (None, 0)

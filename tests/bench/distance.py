@@ -114,7 +114,7 @@ def phases_of(path, seconds, count):
 def change(bench):
     """A link whose rate changes while it is watched, 10 ms round trip, 80 KB frames"""
     report = Report("change", change.__doc__)
-    rates, seconds = (30, 2, 30, 8), 3.0 if bench.quick else 8.0
+    rates, seconds = (30, 2, 30, 8), 3.0 if bench.quick else 7.0
     systems = "pistream", "ustreamer"
     way = Way(rates[0], 10, 300, SMALL)
 
@@ -156,7 +156,7 @@ def curve(bench):
         for axis, way in ways:
             for system in systems:
                 slow = way.rate <= 2
-                result = watch(bench, way, system, bench.window(6 if slow else 3), 3 if slow else 1)
+                result = watch(bench, way, system, bench.window(6 if slow else 2), 3 if slow else 1)
                 report.add(f"{axis} {way}", system, round_, result)
     rows, points = [], {"rate": [], "trip": []}
     for axis, way in ways:

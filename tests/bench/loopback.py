@@ -92,11 +92,11 @@ def encode(bench):
     report = Report("encode", encode.__doc__)
     camera = Camera(frames="", format="YUYV", size="640x480")
     systems = "pistream", "ustreamer"
-    for round_ in range(bench.rounds):
-        for system in systems:
+    for round_ in range(2 * bench.rounds):
+        for system in systems if round_ % 2 == 0 else systems[::-1]:
             with bench.rig.start(system, camera, ["--quality", "80"]) as server:
                 # -D: the stamp is read from the decoded picture, so the frames are whole and the right ones.
-                result = bench.rig.measure(server, 1, bench.window(6), 1.5, options=["-D"])
+                result = bench.rig.measure(server, 1, bench.window(4), 1, options=["-D"])
             bench.rig.check_frames(result, system)
             result["kb_per_frame"] = result["bytes"] / result["frames"] / 1000
             result["ms_per_frame"] = result["cpu"] / result["frames"] * 1000
@@ -112,10 +112,11 @@ def encode(bench):
     return report
 
 
-def hold(bench, server, kind, count, seconds):
+def hold(bench, server, kind, count):
     """Viewers that do not read any more: what the kernel holds for each, when the server closes them, and
     what stays behind then."""
-    samples = []
+    samples, reading = [], STOP_AFTER if kind == "-y" else 0
+    seconds = 13 + reading
 
     def sample():
         began = time.monotonic()
@@ -129,10 +130,12 @@ def hold(bench, server, kind, count, seconds):
     bench.rig.viewers(server, 0, seconds, 0, at_start=sample, options=[kind, count, "-z", STOP_AFTER])
     most = max((sum(alive) / len(alive) for _, alive, _ in samples if len(alive) >= count / 2), default=None)
     closed = next((at for at, alive, _ in samples if len(alive) <= count / 2), None)
-    return {"kernel_each": most and most / 1024, "closed": closed, "left_each": samples[-1][2] / count / 1024}
+    return {"kernel_each": most and most / 1024, "closed": closed and closed - reading,
+            "left_each": samples[-1][2] / count / 1024}
 
 
 STOP_AFTER = 2  # seconds that a viewer reads before it stops
+HOLDS = {"20 never read": "-x", "20 stop reading": "-y"}
 
 
 def memory(bench):
@@ -145,16 +148,12 @@ def memory(bench):
             for n in counts:
                 with bench.rig.start(system) as server:
                     report.add(str(n), system, round_, memory_at(bench, server, n))
-            if bench.quick and system != "pistream":
-                continue
-            with bench.rig.start(system) as server:
-                held = hold(bench, server, "-x", 20, 13)
-                report.add("20 never read", system, round_, held | server.memory())
-            if not bench.quick:
+            # These take a while and hardly vary.
+            for case, kind in HOLDS.items():
+                if round_ or (bench.quick and (system, kind) != ("pistream", "-x")):
+                    continue
                 with bench.rig.start(system) as server:
-                    held = hold(bench, server, "-y", 20, 13 + STOP_AFTER)
-                    held["closed"] = held["closed"] and held["closed"] - STOP_AFTER
-                    report.add("20 stop reading", system, round_, held | server.memory())
+                    report.add(case, system, round_, hold(bench, server, kind, 20) | server.memory())
     rows = []
     for case in dict.fromkeys(value["case"] for value in report.values):
         for system in systems:
@@ -168,7 +167,7 @@ def memory(bench):
     for n, limit in (0, 4), (100, 6), (1000, 12):
         if n in counts:
             report.target(f"RSS at {n} viewers, MiB", report.median(str(n), "pistream", "rss") / MEBI, limit)
-    never = "20 never read"
+    never = next(iter(HOLDS))
     report.target("kernel KiB for a viewer that never reads", report.median(never, "pistream", "kernel_each"), 256,
                   digits=0)
     report.target("seconds until it is closed", report.median(never, "pistream", "closed"), 11, digits=1)
@@ -247,7 +246,7 @@ def calls(bench):
 
 def calls_at(bench, server, n):
     """With n viewers; wake-ups are counted first, for strace makes more of them."""
-    seconds = 2.0 if bench.quick else 3.0 if n else 10.0
+    seconds = 2.0 if bench.quick else 10.0 if server.name == "pistream" and not n else 3.0
     seen = {}
 
     def sample():

@@ -21,7 +21,7 @@ class Report:
 
     def __init__(self, name, title):
         self.name, self.title = name, title
-        self.tables, self.notes, self.targets, self.values = [], [], [], []
+        self.tables, self.notes, self.targets, self.values, self.ratios = [], [], [], [], {}
 
     def add(self, case, system, round_, result):
         """A single value, kept as it is."""
@@ -38,7 +38,20 @@ class Report:
     def ratio(self, case, system, other, key):
         """The median of the ratios within each round."""
         pairs = zip(self.of(case, system, key), self.of(case, other, key))
-        return median([a / b for a, b in pairs if a is not None and b])
+        value = median([a / b for a, b in pairs if a is not None and b])
+        self.ratios[str(case), system, other, key] = value
+        return value
+
+    def medians(self):
+        """Of everything that was measured."""
+        cases = dict.fromkeys((value["case"], value["system"]) for value in self.values)
+        found = []
+        for case, system in cases:
+            mine = [v for v in self.values if (v["case"], v["system"]) == (case, system)]
+            numbers = [key for key, value in mine[0].items() if isinstance(value, (int, float))]
+            keys = [key for key in numbers if key not in ("case", "round")]
+            found.append({"case": case, "system": system} | {key: median([v.get(key) for v in mine]) for key in keys})
+        return found
 
     def table(self, columns, rows, caption=None):
         self.tables.append({"caption": caption, "columns": columns, "rows": rows})
@@ -67,8 +80,10 @@ class Report:
         return "\n".join(lines + notes + [""] * bool(notes))
 
     def data(self):
-        return {"title": self.title, "tables": self.tables, "targets": self.targets, "notes": self.notes,
-                "values": self.values}
+        ratios = [{"case": case, "system": system, "to": other, "of": key, "ratio": value}
+                  for (case, system, other, key), value in self.ratios.items()]
+        return {"title": self.title, "targets": self.targets, "notes": self.notes, "tables": self.tables,
+                "medians": self.medians(), "ratios": ratios, "values": self.values}
 
 
 def draw(columns, rows):
