@@ -84,9 +84,19 @@ pub const REPEAT_AFTER: Duration = Duration::from_millis(500);
 /// A viewer that asked for at most this many frames a second lives with pauses.
 pub const REPEAT_FPS_MIN: f64 = 2.0;
 /// Bytes that the kernel may hold for a viewer when its next frame begins, on any link.
-pub const GATE_BYTES: u64 = 64 * 1024;
+pub const GATE_BYTES_MIN: u64 = 16 * 1024;
+/// What the link delivers in this time may wait as well: acknowledgements come in bursts, and a
+/// radio stutters. Less idles the link, more is only older; …
+pub const GATE_STUTTER: Duration = Duration::from_millis(30);
+/// …but no more than this.
+pub const GATE_STUTTER_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes not yet sent that the kernel takes before it says that it is full.
 pub const UNSENT_BYTES_MAX: u32 = 16 * 1024;
+/// What a link delivers is measured over this time at least; …
+pub const LINK_SAMPLE_TIME: Duration = Duration::from_millis(20);
+/// …the best of it counts for one to two times this long: pauses are not its rate, and it may
+/// change.
+pub const LINK_RATE_TIME: Duration = Duration::from_millis(500);
 /// A viewer whose kernel holds too much is looked at again after this at the earliest, …
 pub const GATE_WAIT_MIN: Duration = Duration::from_millis(5);
 /// … and after this at the latest.

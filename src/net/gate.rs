@@ -3,22 +3,25 @@
 //!
 //! DESIGN. Left alone, the kernel takes megabytes for a slow link, and every frame that it takes is
 //! older when it arrives. What it holds of ours, unsent or sent and not acknowledged, is asked
-//! before each frame: one cheap call. Below a fixed amount the gate is open, and that is all for a
-//! viewer on a fast link. Above it the link decides: it needs 1.5 times what is on its way
-//! in one round trip to stay busy, and what is more than that only waits. Nothing tells when
-//! the rest has drained, since the kernel had taken all; so the gate itself says when to ask again.
+//! before each frame: one cheap call. Below a small amount the gate is open, and that is all for a
+//! viewer on a fast link. Above it the link decides: to stay busy it needs 1.5 times what is on its
+//! way in one round trip at its best, or what it delivers while it stutters; what is more than that
+//! only waits. Nothing tells when the rest has drained, since the kernel had taken all; so the gate
+//! itself says when to ask again.
 //! A viewer that acknowledges nothing any more is stalled, whatever the kernel still takes.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use crate::limits::{GATE_BYTES, GATE_WAIT_MAX, GATE_WAIT_MIN, STALL_TIME_MAX};
+use crate::limits::{
+    GATE_BYTES_MIN, GATE_STUTTER, GATE_STUTTER_BYTES_MAX, GATE_WAIT_MAX, GATE_WAIT_MIN,
+    LINK_RATE_TIME, LINK_SAMPLE_TIME, STALL_TIME_MAX,
+};
 
 #[derive(Debug)]
 pub struct Gate {
-    /// Bytes a second that the link delivered when it was busy; 0: not known.
-    rate: u64,
+    rate: Rate,
     /// Bytes that the kernel was given in all.
     given: u64,
     /// Of these, acknowledged when it was looked last.
@@ -31,7 +34,8 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(now: Instant) -> Gate {
-        Gate { rate: 0, given: 0, acknowledged: 0, since: now, again: None }
+        let rate = Rate { best: [0, 0], since: now, sample: None };
+        Gate { rate, given: 0, acknowledged: 0, since: now, again: None }
     }
 
     /// The kernel has taken so many bytes.
@@ -52,17 +56,17 @@ impl Gate {
     ) -> io::Result<bool> {
         self.note(queued, now);
         self.again = None;
-        if queued <= GATE_BYTES {
+        if queued <= GATE_BYTES_MIN {
+            self.rate.sample = None;
             return Ok(true);
         }
         let link = link()?;
-        // A link that had nothing to do shows less than it can.
-        self.rate = if link.idle { self.rate.max(link.rate) } else { link.rate };
-        let gate = link.needs(self.rate).max(GATE_BYTES);
+        let rate = self.rate.measure(self.acknowledged, now).unwrap_or(link.rate);
+        let gate = link.needs(rate);
         if queued <= gate {
             return Ok(true);
         }
-        let seconds = (queued - gate) as f64 / self.rate.max(1) as f64;
+        let seconds = (queued - gate) as f64 / rate.max(1) as f64;
         let wait = Duration::try_from_secs_f64(seconds).unwrap_or(GATE_WAIT_MAX);
         self.again = Some(now + wait.clamp(GATE_WAIT_MIN, GATE_WAIT_MAX));
         Ok(false)
@@ -81,6 +85,39 @@ impl Gate {
     }
 }
 
+/// What a link delivers, by the bytes acknowledged while it was busy. The kernel's own number is of
+/// the last time that it found the link full, or faster than before, and may be long out of date.
+#[derive(Debug)]
+struct Rate {
+    /// The best samples, in bytes a second, of this span of `LINK_RATE_TIME` and the one before;
+    /// 0: none.
+    best: [u64; 2],
+    /// When this span began.
+    since: Instant,
+    /// When the sample at hand began, and what had been acknowledged then; none while the link
+    /// is not busy.
+    sample: Option<(Instant, u64)>,
+}
+
+impl Rate {
+    /// While the link is busy: bytes a second; none before the first sample.
+    fn measure(&mut self, acknowledged: u64, now: Instant) -> Option<u64> {
+        let (since, before) = *self.sample.get_or_insert((now, acknowledged));
+        let time = now.duration_since(since);
+        if time >= LINK_SAMPLE_TIME {
+            let rate = (acknowledged - before) as f64 / time.as_secs_f64();
+            self.best[0] = self.best[0].max(rate as u64);
+            self.sample = Some((now, acknowledged));
+        }
+        let best = self.best.into_iter().max().filter(|best| *best > 0);
+        // A span in which nothing came through tells nothing.
+        if now.duration_since(self.since) >= LINK_RATE_TIME && self.best[0] > 0 {
+            (self.best, self.since) = ([0, self.best[0]], now);
+        }
+        best
+    }
+}
+
 /// What the kernel knows of a connection's way (`struct tcp_info` of linux/tcp.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Link {
@@ -89,17 +126,20 @@ struct Link {
     rtt_min: u32,
     /// Bytes a second.
     rate: u64,
-    /// The rate was measured while there was not enough to send.
-    idle: bool,
 }
 
 impl Link {
-    /// Bytes that must be on their way for the link to stay busy. What lies in a queue on the way
-    /// makes the round trip longer and must not ask for more of the same.
+    /// Bytes that must be on their way, or wait, for the link to stay busy. The round trip is that
+    /// of the empty link: a queue on the way is no reason to fill it further.
     fn needs(&self, rate: u64) -> u64 {
-        let trip = self.rtt.min(self.rtt_min.saturating_mul(2));
         // In 128 bits: a rate of the loopback times a second of delay.
-        (u128::from(rate) * u128::from(trip) * 3 / 2 / 1_000_000) as u64
+        let within = |micros: u128| (u128::from(rate) * micros / 1_000_000) as u64;
+        let trip = u128::from(self.rtt.min(self.rtt_min));
+        let stutter = match rate {
+            0 => GATE_STUTTER_BYTES_MAX, // nothing is known yet
+            _ => within(GATE_STUTTER.as_micros()).min(GATE_STUTTER_BYTES_MAX),
+        };
+        within(trip * 3 / 2).max(stutter).max(GATE_BYTES_MIN)
     }
 
     fn of(socket: BorrowedFd) -> io::Result<Link> {
@@ -131,7 +171,7 @@ impl Link {
             bytes.copy_from_slice(&info[at..at + 8]);
             u64::from_ne_bytes(bytes)
         };
-        Link { rtt: u32_at(68), rtt_min: u32_at(148), rate: u64_at(160), idle: info[7] & 1 != 0 }
+        Link { rtt: u32_at(68), rtt_min: u32_at(148), rate: u64_at(160) }
     }
 }
 
@@ -154,7 +194,7 @@ mod tests {
 
     /// Megabits a second, milliseconds of a round trip now and at its best.
     fn link(mbit: u64, rtt: u32, rtt_min: u32) -> Link {
-        Link { rtt: rtt * 1000, rtt_min: rtt_min * 1000, rate: mbit * 125_000, idle: false }
+        Link { rtt: rtt * 1000, rtt_min: rtt_min * 1000, rate: mbit * 125_000 }
     }
 
     #[test]
@@ -163,7 +203,7 @@ mod tests {
         let mut gate = Gate::new(now);
         let unasked = || -> io::Result<Link> { panic!("the link was looked at") };
         assert!(gate.decide(0, unasked, now).unwrap());
-        assert!(gate.decide(GATE_BYTES, unasked, now).unwrap());
+        assert!(gate.decide(GATE_BYTES_MIN, unasked, now).unwrap());
         assert_eq!(gate.again, None);
     }
 
@@ -172,14 +212,30 @@ mod tests {
         let now = Instant::now();
         let mut gate = Gate::new(now);
         assert!(!gate.decide(150_000, || Ok(link(12, 10, 10)), now).unwrap());
-        // 150,000 less 65,536 bytes at 1.5 MB a second.
-        let wait = gate.again.unwrap() - now;
-        assert!((56 * MS..57 * MS).contains(&wait), "{wait:?}");
+        // 150,000 bytes less what 30 ms deliver, at 1.5 MB a second.
+        assert_eq!(gate.again.unwrap() - now, 70 * MS);
         // Whatever the link says, it is asked again soon, and not too often.
         for (mbit, bound) in [(0, GATE_WAIT_MAX), (100_000, GATE_WAIT_MIN)] {
-            assert!(!gate.decide(GATE_BYTES + 1000, || Ok(link(mbit, 0, 0)), now).unwrap());
+            let mut gate = Gate::new(now);
+            let more = GATE_STUTTER_BYTES_MAX + 1000;
+            assert!(!gate.decide(more, || Ok(link(mbit, 0, 0)), now).unwrap());
             assert_eq!(gate.again.unwrap() - now, bound);
         }
+    }
+
+    #[test]
+    fn a_slow_link_may_hold_little_and_a_link_of_which_nothing_is_known_more() {
+        let check = |mbit, least, most| {
+            let now = Instant::now();
+            let mut gate = Gate::new(now);
+            assert!(gate.decide(least, || Ok(link(mbit, 10, 10)), now).unwrap(), "{mbit} {least}");
+            assert!(!gate.decide(most, || Ok(link(mbit, 10, 10)), now).unwrap(), "{mbit} {most}");
+        };
+        check(1, GATE_BYTES_MIN, GATE_BYTES_MIN + 1);
+        check(12, 45_000, 45_001); // 30 ms of it
+        check(30, GATE_STUTTER_BYTES_MAX, GATE_STUTTER_BYTES_MAX + 1);
+        check(80, 150_000, 150_001); // one and a half round trips
+        check(0, GATE_STUTTER_BYTES_MAX, GATE_STUTTER_BYTES_MAX + 1);
     }
 
     #[test]
@@ -191,10 +247,48 @@ mod tests {
         assert!(!gate.decide(570_000, || Ok(link(30, 100, 100)), now).unwrap());
         // A router that queues for 800 ms on a way of 10 ms.
         assert!(!gate.decide(120_000, || Ok(link(30, 800, 10)), now).unwrap());
-        // An idle link seems slow, and one that is busy is as slow as it seems.
-        let idle = Link { idle: true, ..link(1, 100, 100) };
-        assert!(gate.decide(560_000, || Ok(idle), now).unwrap());
-        assert!(!gate.decide(560_000, || Ok(link(1, 100, 100)), now).unwrap());
+    }
+
+    #[test]
+    fn what_a_busy_link_delivers_counts_more_than_what_the_kernel_remembers() {
+        let start = Instant::now();
+        let at = |ms: u32| start + ms * MS;
+        let fast = || Ok(link(30, 10, 10));
+        let mut gate = Gate::new(start);
+        gate.gave(100_000);
+        // It has become slow, 250 bytes a millisecond: what the kernel says would let 65,536 wait.
+        assert!(!gate.decide(100_000, fast, at(0)).unwrap());
+        assert!(!gate.decide(95_000, fast, at(20)).unwrap());
+        assert!(!gate.decide(62_500, fast, at(150)).unwrap());
+        assert!(gate.decide(GATE_BYTES_MIN, fast, at(335)).unwrap());
+        // It is fast again, 3,750 bytes a millisecond: the first sample shows it.
+        gate.gave(150_000);
+        assert!(!gate.decide(150_000, fast, at(340)).unwrap());
+        assert!(!gate.decide(75_000, fast, at(360)).unwrap());
+        assert!(gate.decide(60_000, fast, at(364)).unwrap());
+    }
+
+    #[test]
+    fn a_rate_outlives_a_pause_and_is_forgotten_when_a_slower_one_lasts() {
+        let start = Instant::now();
+        let mut rate = Rate { best: [0, 0], since: start, sample: None };
+        let mut acknowledged = 0;
+        let mut at = start;
+        let mut run = |bytes: u64, ms: u32| {
+            let mut measured = None;
+            for _ in 0..ms / 25 {
+                measured = rate.measure(acknowledged, at);
+                (acknowledged, at) = (acknowledged + bytes * 25, at + 25 * MS);
+            }
+            measured
+        };
+        assert_eq!(run(0, 25), None, "no sample yet");
+        assert_eq!(run(1000, 100), Some(1_000_000), "bytes a second");
+        assert_eq!(run(0, 300), Some(1_000_000), "a pause");
+        assert_eq!(run(100, 200), Some(1_000_000), "a slower one");
+        assert_eq!(run(100, 1000), Some(100_000), "that lasts");
+        assert_eq!(run(0, 5000), Some(100_000), "a long pause: nothing else is known");
+        assert_eq!(run(2000, 100), Some(2_000_000), "a faster one counts at once");
     }
 
     #[test]
