@@ -422,9 +422,9 @@ impl Encoder {
             return Err(Failed::Broken(Broken::TooShort));
         }
         let subsamp = match raw.layout {
-            Layout::Yuyv | Layout::Uyvy => Subsamp::Sub2x1,
-            Layout::Nv12 | Layout::Yu12 | Layout::Rgb3 | Layout::Bgr3 => Subsamp::Sub2x2,
             Layout::Grey => Subsamp::Gray,
+            // Packed 4:2:2 too: a quarter less to encode, which is what a small processor lacks.
+            _ => Subsamp::Sub2x2,
         };
         let room = compressed_buf_len(raw.width, raw.height, subsamp)?;
         if self.jpeg.len() < room {
@@ -435,7 +435,7 @@ impl Encoder {
             Layout::Bgr3 => self.pixels(raw, turbojpeg::PixelFormat::BGR, subsamp)?,
             Layout::Grey if raw.limited => self.stretched_grey(raw)?,
             Layout::Grey => self.pixels(raw, turbojpeg::PixelFormat::GRAY, subsamp)?,
-            Layout::Yuyv | Layout::Uyvy | Layout::Nv12 | Layout::Yu12 => self.yuv(raw, subsamp)?,
+            Layout::Yuyv | Layout::Uyvy | Layout::Nv12 | Layout::Yu12 => self.yuv(raw)?,
         };
         out.clear();
         out.extend_from_slice(&self.jpeg[..length]);
@@ -465,12 +465,10 @@ impl Encoder {
         length
     }
 
-    fn yuv(&mut self, raw: &Raw, subsamp: Subsamp) -> turbojpeg::Result<usize> {
+    fn yuv(&mut self, raw: &Raw) -> turbojpeg::Result<usize> {
         // The chroma planes have whole samples only.
-        let width = raw.width & !1;
-        let height = if subsamp == Subsamp::Sub2x2 { raw.height & !1 } else { raw.height };
-        let chroma_height = if subsamp == Subsamp::Sub2x2 { height / 2 } else { height };
-        let chroma = width / 2 * chroma_height;
+        let (width, height) = (raw.width & !1, raw.height & !1);
+        let chroma = width / 2 * (height / 2);
         self.planes.resize(width * height + 2 * chroma, 0);
         let (y, uv) = self.planes.split_at_mut(width * height);
         let (u, v) = uv.split_at_mut(chroma);
@@ -490,7 +488,7 @@ impl Encoder {
             y_stride: width,
             u_stride: width / 2,
             v_stride: width / 2,
-            subsamp,
+            subsamp: Subsamp::Sub2x2,
         };
         self.compressor.compress_yuv_planes_to_slice(&image, &mut self.jpeg)
     }
@@ -621,7 +619,7 @@ fn fill<const LIMITED: bool>(raw: &Raw, width: usize, [y, u, v]: [&mut [u8]; 3])
             copy(bytes, stride, width, y, luma::<LIMITED>);
             let pairs = bytes[stride * height..].chunks(stride);
             for ((row, u), v) in pairs.zip(u.chunks_exact_mut(half)).zip(v.chunks_exact_mut(half)) {
-                for ((pair, u), v) in row.chunks_exact(2).zip(u).zip(v) {
+                for ((pair, u), v) in row.as_chunks::<2>().0.iter().zip(u).zip(v) {
                     (*u, *v) = (chroma::<LIMITED>(pair[0]), chroma::<LIMITED>(pair[1]));
                 }
             }
@@ -636,24 +634,43 @@ fn fill<const LIMITED: bool>(raw: &Raw, width: usize, [y, u, v]: [&mut [u8]; 3])
     }
 }
 
-/// Packed 4:2:2 with luminance at bytes `Y` and `Y + 2` of each four.
+/// Packed 4:2:2 with luminance at bytes `Y` and `Y + 2` of each four. Two rows share the mean of
+/// their colours.
 fn packed<const LIMITED: bool, const Y: usize>(
     bytes: &[u8],
     stride: usize,
     width: usize,
     [y, u, v]: [&mut [u8]; 3],
 ) {
+    let mean = |a: u8, b: u8| ((u16::from(a) + u16::from(b)) / 2) as u8;
     let planes = y
-        .chunks_exact_mut(width)
+        .chunks_exact_mut(2 * width)
         .zip(u.chunks_exact_mut(width / 2))
         .zip(v.chunks_exact_mut(width / 2));
-    for (row, ((y, u), v)) in bytes.chunks(stride).zip(planes) {
-        for (((four, y), u), v) in row.chunks_exact(4).zip(y.chunks_exact_mut(2)).zip(u).zip(v) {
-            y[0] = luma::<LIMITED>(four[Y]);
-            y[1] = luma::<LIMITED>(four[Y + 2]);
-            *u = chroma::<LIMITED>(four[1 - Y]);
-            *v = chroma::<LIMITED>(four[3 - Y]);
+    for (rows, ((y, u), v)) in bytes.chunks(2 * stride).zip(planes) {
+        let (upper, lower) = rows.split_at(stride);
+        for (row, y) in [upper, lower].into_iter().zip(y.chunks_exact_mut(width)) {
+            luminances::<LIMITED, Y>(row, y);
         }
+        let fours = upper.as_chunks::<4>().0.iter().zip(lower.as_chunks::<4>().0);
+        for (((a, b), u), v) in fours.zip(u).zip(v) {
+            *u = chroma::<LIMITED>(mean(a[1 - Y], b[1 - Y]));
+            *v = chroma::<LIMITED>(mean(a[3 - Y], b[3 - Y]));
+        }
+    }
+}
+
+/// A row's luminances. Four in a turn, since this is done to every pixel and the compiler does not
+/// unroll our loops.
+fn luminances<const LIMITED: bool, const Y: usize>(row: &[u8], out: &mut [u8]) {
+    let luma = luma::<LIMITED>;
+    let (eights, rest) = row[..2 * out.len()].as_chunks::<8>();
+    let (fours, last) = out.as_chunks_mut::<4>();
+    for (eight, four) in eights.iter().zip(fours) {
+        *four = [luma(eight[Y]), luma(eight[Y + 2]), luma(eight[Y + 4]), luma(eight[Y + 6])];
+    }
+    for (four, two) in rest.as_chunks::<4>().0.iter().zip(last.as_chunks_mut::<2>().0) {
+        *two = [luma(four[Y]), luma(four[Y + 2])];
     }
 }
 
@@ -666,24 +683,40 @@ fn copy(bytes: &[u8], stride: usize, width: usize, plane: &mut [u8], sample: imp
     }
 }
 
-/// 16..=235 to 0..=255 (ITU-T T.871, section 7), in 16-bit arithmetic so that it vectorizes.
 #[inline(always)]
 fn luma<const LIMITED: bool>(sample: u8) -> u8 {
-    if !LIMITED {
-        return sample;
-    }
-    let above = i16::from(sample) - 16;
-    (above + ((above * 42 + 128) >> 8)).clamp(0, 255) as u8
+    if LIMITED { FULL_LUMA[usize::from(sample)] } else { sample }
 }
 
-/// 16..=240 around 128 to 0..=255 around 128.
 #[inline(always)]
 fn chroma<const LIMITED: bool>(sample: u8) -> u8 {
-    if !LIMITED {
-        return sample;
+    if LIMITED { FULL_CHROMA[usize::from(sample)] } else { sample }
+}
+
+/// 16..=235 to 0..=255 (ITU-T T.871, section 7). A table, since our code is not vectorized
+/// (opt-level "s") and this is done to every sample.
+static FULL_LUMA: [u8; 256] = stretched(16, 42);
+/// 16..=240 around 128 to 0..=255 around 128.
+static FULL_CHROMA: [u8; 256] = stretched(128, 35);
+
+/// Moved away from `middle` by so many 256ths; luminance begins at 0 instead of 16.
+const fn stretched(middle: i32, by: i32) -> [u8; 256] {
+    let base = if middle == 128 { 128 } else { 0 };
+    let mut table = [0; 256];
+    let mut sample = 0;
+    while sample < 256 {
+        let off = sample as i32 - middle;
+        let full = base + off + ((off * by + 128) >> 8);
+        table[sample] = if full < 0 {
+            0
+        } else if full > 255 {
+            255
+        } else {
+            full as u8
+        };
+        sample += 1;
     }
-    let off = i16::from(sample) - 128;
-    (128 + off + ((off * 35 + 128) >> 8)).clamp(0, 255) as u8
+    table
 }
 
 #[cfg(test)]
@@ -895,6 +928,36 @@ mod tests {
             check(Layout::Grey, true, pad, padded(&[235].repeat(w), h, pad), [255; 3]);
             let full = padded(&[77, 128, 77, 128].repeat(w / 2), h, pad);
             check(Layout::Yuyv, false, pad, full, [77; 3]);
+        }
+    }
+
+    /// Packed rows come in pairs: their luminance stays theirs, their colours are mixed.
+    #[test]
+    fn two_packed_rows_share_their_colours() {
+        let (w, h) = (30, 16);
+        let bytes: Vec<u8> = (0..h)
+            .flat_map(|y| match y % 2 {
+                0 => [60, 100, 90, 140].repeat(w / 2),
+                _ => [190, 140, 220, 150].repeat(w / 2),
+            })
+            .collect();
+        let (layout, stride) = (Layout::Yuyv, 2 * w);
+        let raw = Raw { layout, width: w, height: h, stride, limited: false, bytes: &bytes };
+        let mut jpeg = Vec::new();
+        Encoder::new(98).unwrap().encode(&raw, &mut jpeg).unwrap();
+        let image = turbojpeg::decompress_to_yuv(&jpeg).unwrap();
+        assert_eq!((image.width, image.height, image.subsamp), (w, h, Subsamp::Sub2x2));
+        let near = |sample: u8, expect: u8| sample.abs_diff(expect) <= 6;
+        let stride = |width: usize| width.next_multiple_of(image.align);
+        let (luminance, colours) = image.pixels.split_at(stride(w) * h);
+        for (y, row) in luminance.chunks(stride(w)).enumerate() {
+            let expect = [[60, 90], [190, 220]][y % 2];
+            let fits = row[..w].iter().enumerate().all(|(x, y)| near(*y, expect[x % 2]));
+            assert!(fits, "row {y}: {row:?}");
+        }
+        for (n, row) in colours.chunks(stride(w / 2)).enumerate() {
+            let expect = if n < h / 2 { 120 } else { 145 };
+            assert!(row[..w / 2].iter().all(|c| near(*c, expect)), "row {n} of colours: {row:?}");
         }
     }
 
