@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::{size_of, zeroed};
+use std::mem::{offset_of, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -55,6 +55,25 @@ const QBUF: Call<sys::v4l2_buffer> = Call::new(vidioc::VIDIOC_QBUF);
 const DQBUF: Call<sys::v4l2_buffer> = Call::new(vidioc::VIDIOC_DQBUF);
 const STREAMON: Call<libc::c_int> = Call::new(vidioc::VIDIOC_STREAMON);
 const STREAMOFF: Call<libc::c_int> = Call::new(vidioc::VIDIOC_STREAMOFF);
+
+/// The kernel's layout where it depends on the machine (linux/videodev2.h): sizes of a buffer and a
+/// format, where a buffer's time and place stand, and two numbers. `Call::new` alone would believe
+/// structures that were generated for another machine.
+const _: () = {
+    #[cfg(target_pointer_width = "64")]
+    const LAYOUT: [usize; 6] = [88, 208, 24, 64, 0xc058_5611, 0xc0d0_5605];
+    #[cfg(all(target_pointer_width = "32", not(target_env = "musl")))]
+    const LAYOUT: [usize; 6] = [68, 204, 20, 52, 0xc044_5611, 0xc0cc_5605];
+    // Seconds have 64 bits there.
+    #[cfg(all(target_pointer_width = "32", target_env = "musl"))]
+    const LAYOUT: [usize; 6] = [80, 204, 24, 64, 0xc050_5611, 0xc0cc_5605];
+    assert!(size_of::<sys::v4l2_buffer>() == LAYOUT[0]);
+    assert!(size_of::<sys::v4l2_format>() == LAYOUT[1]);
+    assert!(offset_of!(sys::v4l2_buffer, timestamp) == LAYOUT[2]);
+    assert!(offset_of!(sys::v4l2_buffer, m) == LAYOUT[3]);
+    assert!(DQBUF.number as usize == LAYOUT[4]);
+    assert!(S_FMT.number as usize == LAYOUT[5]);
+};
 
 const CAPTURE: u32 = sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE;
 const MMAP: u32 = sys::v4l2_memory_V4L2_MEMORY_MMAP;
