@@ -8,8 +8,10 @@
 //!
 //! ```text
 //! uvc-cam [--port N] [--name TEXT] [--formats MJPG,YUYV] [--sizes 640x480,1280x720]
-//!         [--fps 30,15,5] [--bulk] [--unplugged]
+//!         [--fps 30,15,5] [--bulk] [--unplugged] [--picture FILE]
 //! ```
+//!
+//! `--picture` shows that JPEG, whatever size was agreed on, instead of a drawing.
 //!
 //! Every JPEG carries a comment, its stamp: `uvc-cam seq=S ns=T len=L crc=C`, that is the frame's
 //! number, the CLOCK_MONOTONIC time when it was made, its length, and the CRC-32 of all that
@@ -40,6 +42,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::ffi::c_long;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -97,6 +100,8 @@ struct Model {
     rates: Vec<u32>,
     bulk: bool,
     unplugged: bool,
+    /// A JPEG without its first marker.
+    picture: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -176,6 +181,7 @@ impl Model {
             rates: vec![30, 15, 5],
             bulk: false,
             unplugged: false,
+            picture: None,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(option) = arguments.next() {
@@ -199,6 +205,10 @@ impl Model {
             "--name" => self.name = value.to_owned(),
             "--formats" => self.formats = value.split(',').map(format).collect::<Option<_>>()?,
             "--sizes" => self.sizes = value.split(',').map(size).collect::<Option<_>>()?,
+            "--picture" => {
+                let jpeg = fs::read(value).ok()?;
+                self.picture = Some(jpeg.strip_prefix(&[0xff, 0xd8])?.to_vec());
+            }
             "--fps" => self.rates = value.split(',').map(rate).collect::<Option<_>>()?,
             _ => return None,
         }
@@ -453,7 +463,7 @@ impl Camera {
         const END_OF_FRAME: u8 = 0x02;
         const ERROR: u8 = 0x40;
         const END_OF_HEADER: u8 = 0x80;
-        let picture = shot.picture(agreed, number);
+        let picture = shot.picture(agreed, number, self.model.picture.as_deref());
         let room = self.model.payload_size() as usize - 2;
         let flags = END_OF_HEADER | toggle | if shot.error { ERROR } else { 0 };
         let mut payloads: Vec<Vec<u8>> =
@@ -762,14 +772,14 @@ impl Shot {
     }
 
     /// The frame's bytes, with the damage that is done before they are sent.
-    fn picture(&self, agreed: &Agreed, number: u32) -> Vec<u8> {
+    fn picture(&self, agreed: &Agreed, number: u32, given: Option<&[u8]>) -> Vec<u8> {
         let Agreed { format, width, height, .. } = *agreed;
         let mut picture = match format {
             Format::Yuyv => yuyv(width, height, number),
-            Format::Mjpg => {
-                let rest = jpeg(agreed, number, self);
-                stamped(&rest, number, monotonic())
-            }
+            Format::Mjpg => match given {
+                Some(rest) => stamped(rest, number, monotonic()),
+                None => stamped(&jpeg(agreed, number, self), number, monotonic()),
+            },
         };
         if self.truncate {
             picture.truncate(picture.len() / 2);
@@ -981,10 +991,10 @@ fn crc32(data: &[u8]) -> u32 {
 fn monotonic() -> u64 {
     const CLOCK_MONOTONIC: i32 = 1;
     unsafe extern "C" {
-        fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
+        fn clock_gettime(clock: i32, time: *mut [c_long; 2]) -> i32;
     }
     let mut time = [0; 2];
-    // SAFETY: on 64-bit Linux, `struct timespec` is two 64-bit integers.
+    // SAFETY: with glibc, which keeps 32 bits on 32-bit Linux, `struct timespec` is two longs.
     unsafe { clock_gettime(CLOCK_MONOTONIC, &mut time) };
     let [seconds, nanos] = time;
     seconds as u64 * 1_000_000_000 + nanos as u64

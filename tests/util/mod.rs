@@ -10,6 +10,7 @@
 pub mod client;
 pub mod guest;
 pub mod mount;
+pub mod pi;
 pub mod stamp;
 
 use std::io::{BufRead, BufReader, Read};
