@@ -207,6 +207,27 @@ fn the_whole_site_works_and_a_pulled_camera_comes_back() {
     pi.stop(&server);
 }
 
+/// Seconds have 32 bits in this program's C library, and 64 in all that it uses.
+#[test]
+fn photos_have_their_date_after_2038() {
+    let Some(built) = pi::built().filter(|_| util::long()) else { return };
+    let mut pi = Pi::boot(&built, Clock::Host, &[("shot.jpg", &photograph())]);
+    plug_camera(&mut pi, CAMERA);
+    pi.run("probe clock 2208988800");
+    let server = pi.start("/root/pistream", "");
+    let photo = press(&pi);
+    let name = photo["name"].as_str().expect("a name");
+    assert!(name.starts_with("2040-01-01_00-0"), "{name}");
+    let saved = get(pi.addr(), &format!("/pic/{name}")).expect(200);
+    let modified = saved.header("Last-Modified").expect("a date");
+    assert!(modified.starts_with("Sun, 01 Jan 2040 00:0"), "{modified}");
+    assert!(saved.header("Date").is_some_and(|date| date.contains("2040")));
+    assert!(get(pi.addr(), "/gallery").expect(200).text().contains(name));
+    get(pi.addr(), &format!("/thumb/{name}")).expect(200);
+    pi.run("probe watch 1 30 /video_feed");
+    pi.stop(&server);
+}
+
 /// The colours of vivid's test pattern, through every format that we encode.
 #[test]
 fn every_raw_format_comes_out_in_its_colours() {

@@ -6,12 +6,14 @@
 //! probe count FRAMES TARGET               the same with one, between two calls of `mark`
 //! probe idle SECONDS                      nothing, between two calls of `mark`
 //! probe copy FILE FOLDER COUNT            photos of one second after the other
+//! probe clock SECONDS                     sets the clock, also past 2038, which busybox cannot
 //! probe thumbs COUNT                      the thumbnails of so many of these
 //! ```
 //!
 //! Each prints words of the form `name=value`. A frame that is not whole, a stream that ends and a
 //! wait without end are errors.
 
+use std::ffi::c_long;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -37,6 +39,7 @@ fn main() {
             mark();
             Ok(())
         }
+        ["clock", seconds] => set_clock(number(seconds)),
         ["thumbs", count] => thumbs(number(count)),
         ["copy", file, folder, count] => copy(file, folder, number(count)),
         _ => Err(io::Error::other("see the head of probe.rs")),
@@ -191,6 +194,21 @@ fn count(frames: usize, target: &str) -> io::Result<()> {
     mark();
     println!("frames={frames} frame_bytes={}", bytes / frames);
     Ok(())
+}
+
+/// By the system call itself: this C library's seconds end in 2038.
+fn set_clock(seconds: usize) -> io::Result<()> {
+    const CLOCK_SETTIME64: c_long = 404;
+    const CLOCK_REALTIME: c_long = 0;
+    unsafe extern "C" {
+        fn syscall(number: c_long, ...) -> c_long;
+    }
+    let time = [seconds as i64, 0];
+    // SAFETY: the kernel reads two 64-bit integers from `time`, a `struct __kernel_timespec`.
+    match unsafe { syscall(CLOCK_SETTIME64, CLOCK_REALTIME, time.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The name of the photo of this second.

@@ -248,7 +248,7 @@ impl Pi {
 impl Drop for Pi {
     fn drop(&mut self) {
         if std::thread::panicking() && self.qemu.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let _ = writeln!(self.input, "tail -n 40 /tmp/log; dmesg | tail -n 60");
+            let _ = writeln!(self.input, "dmesg | tail -n 15; tail -n 40 /tmp/log");
             while let Ok(line) = self.output.recv_timeout(Duration::from_secs(5)) {
                 if line.starts_with(STATUS) {
                     break;
