@@ -1,19 +1,20 @@
 """Scenarios over the loopback: what serving costs, in processor time, memory and system calls."""
 
+import json
 import re
 import signal
 import subprocess
 import time
 
-from rig import FOREIGN_MAX, Camera, load_result
+from rig import FOREIGN_MAX, Camera, Failure, load_result
 from table import Report, number
 
 SYSTEMS = "limit", "pistream", "ustreamer"
 MEBI = 1 << 10  # of KiB
 
 
-def common_rate(bench, report, n):
-    """The highest rate at which neither the load's core nor the limit's is the bottleneck."""
+def common_rate(bench, report, n, spared=("limit",)):
+    """The highest rate at which neither the load's core nor that of the spared systems is the bottleneck."""
     for fps in 30, 15, 10, 5:
         camera = Camera(fps=fps)
         full = []
@@ -21,12 +22,12 @@ def common_rate(bench, report, n):
             with bench.rig.start(system, camera) as server:
                 probe = bench.rig.measure(server, n, 1.5, 0.5, options=["-F"])
             if probe["client_percent"] > 90:
-                full.append("the load")
-            elif system == "limit" and probe["core_busy"] > 95:
-                full.append("the limit")
+                full.append("the load's core")
+            elif system in spared and probe["core_busy"] > 90:
+                full.append(f"{system}'s core")
         if not full:
             return fps
-        report.note(f"{n} viewers at {fps} frames/s: {full[0]} has no processor time left; less for all.")
+        report.note(f"{n} viewers at {fps} frames/s: {full[0]} has little or no time left; less for all.")
     return fps
 
 
@@ -70,9 +71,8 @@ def cpu(bench):
         if n >= 10:
             ratio = report.ratio(n, "pistream", "limit", "cpu_per_gb")
             report.target(f"CPU at {n} viewers, x limit", ratio, 1.15 if n >= 100 else 1.3)
-        if n >= 100:
-            ratio = report.ratio(n, "pistream", "ustreamer", "cpu_per_gb")
-            report.target(f"CPU at {n} viewers, x ustreamer", ratio, 0.3)
+    ratio = report.ratio(100, "pistream", "ustreamer", "cpu_per_gb")
+    report.target("CPU at 100 viewers, x ustreamer", ratio, 0.3)
     age = [report.median(10, system, "age") for system in ("pistream", "limit")]
     report.target("age at 10 viewers, ms above the limit's", age[0] - age[1], 1)
     if 1000 in counts:
@@ -84,6 +84,30 @@ def cpu(bench):
     disturbed = [v for v in report.values if v["foreign"] >= FOREIGN_MAX]
     if disturbed:
         report.note(f"{len(disturbed)} of {len(report.values)} windows had other work on the server's core.")
+    return report
+
+
+def unsaturated(bench):
+    """CPU of the server for a crowd, at the highest rate that leaves time on every server's core"""
+    report = Report("unsaturated", unsaturated.__doc__)
+    counts = (500,) if bench.quick else (500, 1000)
+    rates = {n: common_rate(bench, report, n, SYSTEMS) for n in counts}
+    for round_ in range(bench.rounds):
+        for n in counts:
+            for system in SYSTEMS if round_ % 2 == 0 else SYSTEMS[::-1]:
+                with bench.rig.start(system, Camera(fps=rates[n])) as server:
+                    result = bench.rig.measure(server, n, bench.window(4), 1.0, options=["-F"])
+                bench.rig.check_frames(result, f"{system}, {n} viewers")
+                report.add(n, system, round_, result)
+    rows = []
+    for n in counts:
+        for system in SYSTEMS:
+            keys = ("fps_med", 2), ("fps_min", 2), ("percent", 2), ("cpu_per_gb", 3)
+            rows.append([n, f"{rates[n]}", system, *(number(report.median(n, system, key), d) for key, d in keys),
+                         number(report.ratio(n, system, "limit", "cpu_per_gb"))])
+        ratio = report.ratio(n, "pistream", "ustreamer", "cpu_per_gb")
+        report.target(f"CPU at {n} viewers, x ustreamer", ratio, 0.3)
+    report.table(["viewers", "rate", "system", "frames/s", "least", "core %", "s/GB", "x limit"], rows)
     return report
 
 
@@ -296,4 +320,39 @@ def crowd(bench):
     return report
 
 
-SCENARIOS = [cpu, encode, memory, calls, crowd]
+def scaled(bench):
+    """A viewer of the whole picture, alone and beside viewers of smaller ones, MJPG 1280x720, all on one core"""
+    report = Report("scaled", scaled.__doc__)
+    cases = {"alone": (), "beside 640": (640,), "beside 160, 320, 640, 960": (160, 320, 640, 960)}
+    for round_ in range(bench.rounds):
+        for case, widths in cases.items():
+            with bench.rig.pistream() as server:
+                report.add(case, "pistream", round_, beside(bench, server, widths))
+    rows = []
+    for case in cases:
+        keys = ("fps_med", 2), ("age", 2), ("age_p99", 1), ("percent", 1), ("small_fps", 1)
+        rows.append([case, *(number(report.median(case, "pistream", key), digits) for key, digits in keys)])
+    report.table(["the viewer is", "frames/s", "age ms", "p99", "core %", "least rate of the small"], rows)
+    last = list(cases)[-1]
+    rates, ages = ([report.median(case, "pistream", key) for case in ("alone", last)] for key in ("fps_med", "age"))
+    report.target("rate beside four sizes, x alone", rates[1] / rates[0], 0.97, ">=")
+    report.target("age beside four sizes, ms more than alone", ages[1] - ages[0], 1)
+    return report
+
+
+def beside(bench, server, widths):
+    """One viewer's window while others see smaller pictures."""
+    window = bench.window(5)
+    command = [bench.rig.target / "viewers", "-h", server.host, "-p", server.port, "-n", 1, "-t", window, "-w", 1.5]
+    small = [bench.rig.spawn([*command, "-u", f"{server.path}?width={width}"], bench.rig.load_core,
+                             stdout=subprocess.PIPE, text=True) for width in widths]
+    result = bench.rig.measure(server, 1, window, 1.5, tries=1)
+    bench.rig.check_frames(result, f"a viewer beside {widths}")
+    loads = [json.loads(process.communicate()[0].splitlines()[-1])["normal"] for process in small]
+    if any(load["bad"] or load["failed"] for load in loads):
+        raise Failure(f"smaller pictures: {loads}")
+    result["small_fps"] = min((load["fps_min"] for load in loads), default=None)
+    return result
+
+
+SCENARIOS = [cpu, unsaturated, encode, memory, calls, crowd, scaled]
