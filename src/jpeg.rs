@@ -1,4 +1,5 @@
-//! The only file that knows turbojpeg and JPEG's markers: encode raw frames, mend a camera's own.
+//! The only file that knows turbojpeg and JPEG's markers: encode raw frames, mend a camera's own,
+//! make them smaller.
 //!
 //! Marker names and structure: ITU-T T.81, Annex B; the standard Huffman tables: its Annex K.3.
 //! Motion JPEG without tables: the USB Video Class payload format for MJPEG.
@@ -512,6 +513,15 @@ fn open(decompressor: &mut Decompressor, jpeg: &[u8]) -> Result<DecompressHeader
     Ok(header)
 }
 
+/// The picture is whole, though libjpeg calls it corrupt: some cameras put bytes before a marker
+/// that nobody needs.
+fn forgive(decoded: turbojpeg::Result<()>) -> turbojpeg::Result<()> {
+    match decoded {
+        Err(turbojpeg::Error::TurboJpegError(text)) if text.contains("extraneous bytes") => Ok(()),
+        other => other,
+    }
+}
+
 /// Makes smaller JPEGs of JPEGs; keeps its buffers from frame to frame.
 ///
 /// Colours are not converted: what is decoded as YUV, by an inverse DCT of fewer points, is encoded
@@ -543,7 +553,7 @@ impl Scaler {
         let (align, subsamp) = (1, header.subsamp);
         self.planes.resize(yuv_pixels_len(width, align, height, subsamp)?, 0);
         let planes = YuvImage { pixels: &mut self.planes[..], width, align, height, subsamp };
-        self.decompressor.decompress_to_yuv(jpeg, planes)?;
+        forgive(self.decompressor.decompress_to_yuv(jpeg, planes))?;
         let planes = YuvImage { pixels: &self.planes[..], width, align, height, subsamp };
         let room = compressed_buf_len(width, height, subsamp)?;
         if self.jpeg.len() < room {
@@ -567,7 +577,7 @@ pub fn thumbnail(jpeg: &[u8], width_max: usize, quality: u8) -> Result<Vec<u8>, 
     let mut pixels = vec![0; width * height * 3];
     let format = turbojpeg::PixelFormat::RGB;
     let image = Image { pixels: &mut pixels[..], width, pitch: width * 3, height, format };
-    decompressor.decompress(jpeg, image)?;
+    forgive(decompressor.decompress(jpeg, image))?;
     let (width, height) = shrink(&mut pixels, width, height, width_max);
     let raw = Raw {
         layout: Layout::Rgb3,
@@ -1037,6 +1047,19 @@ mod tests {
         }
         let mut scaler = Scaler::new(90).unwrap();
         assert!(scaler.scale(b"no picture", 4).is_err());
+    }
+
+    #[test]
+    fn bytes_that_some_cameras_put_before_a_marker_do_no_harm() {
+        let whole = picture();
+        let (start, end) = whole.split_at(whole.len() - 2);
+        let padded = [start, &[0; 64], end].concat();
+        let small = |jpeg: &[u8]| Scaler::new(90).unwrap().scale(jpeg, 4).ok();
+        assert_eq!(small(&padded), small(&whole));
+        assert!(small(&padded).is_some());
+        assert_eq!(thumbnail(&padded, 8, 90).ok(), thumbnail(&whole, 8, 90).ok());
+        let cut = [&start[..start.len() * 3 / 4], end].concat();
+        assert!(small(&cut).is_none(), "this one is damaged");
     }
 
     #[test]

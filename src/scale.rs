@@ -46,21 +46,21 @@ pub struct Scaling {
     waker: Arc<Waker>,
     /// None while nobody asks.
     thread: Option<Thread>,
-    /// The newest of each size.
+    /// By eighths.
     made: [Made; 8],
+    /// What is wrong was said.
+    complained: bool,
 }
 
 struct Thread {
     jobs: SyncSender<(Arc<Frame>, Sizes)>,
     done: Receiver<Done>,
-    works: bool,
+    /// Answers that it still owes; given nothing until there are none.
+    owed: usize,
 }
 
-enum Done {
-    Made(usize, Arc<Frame>),
-    /// All that the job asked for is made, or could not be.
-    All,
-}
+/// A size, and the frame in it if that could be made.
+type Done = (usize, Option<Arc<Frame>>);
 
 #[derive(Clone, Default)]
 struct Made {
@@ -72,65 +72,81 @@ struct Made {
 impl Scaling {
     /// `quality` of what is made: 1 to 100. The waker tells that something is there to `take`.
     pub fn new(quality: u8, waker: Arc<Waker>) -> Scaling {
-        Scaling { quality, waker, thread: None, made: Default::default() }
+        let made = Default::default();
+        Scaling { quality, waker, thread: None, made, complained: false }
     }
 
     /// Have those of the `wanted` sizes made of `frame` that have not been; later, if the thread is
     /// at work: call it again when `take` has given something.
     pub fn make(&mut self, frame: &Arc<Frame>, wanted: Sizes) {
-        if self.thread.as_ref().is_some_and(|thread| thread.works) {
-            return;
-        }
         let mut lacking = Sizes::default();
         wanted.iter().filter(|n| self.made[*n].tried != frame.number).for_each(|n| lacking.add(n));
-        if lacking == Sizes::default() {
+        let works = self.thread.as_ref().is_some_and(|thread| thread.owed > 0);
+        if works || lacking == Sizes::default() {
             return;
         }
-        for n in lacking.iter() {
-            self.made[n].tried = frame.number;
-        }
+        lacking.iter().for_each(|n| self.made[n].tried = frame.number);
         let thread = match self.thread.take() {
             Some(thread) => Ok(thread),
             None => Thread::start(self.quality, self.waker.clone()),
         };
         match thread {
-            Ok(mut thread) => {
-                // After a panic nobody receives; the next frame starts another thread.
-                thread.works = thread.jobs.try_send((frame.clone(), lacking)).is_ok();
-                self.thread = Some(thread).filter(|thread| thread.works);
+            Ok(mut thread) if thread.jobs.try_send((frame.clone(), lacking)).is_ok() => {
+                thread.owed = lacking.count();
+                self.thread = Some(thread);
             }
-            Err(error) => log::warn!("{error}"),
+            Ok(_) => self.complain("it has ended by a fault of ours"),
+            Err(error) => self.complain(&error.to_string()),
         }
     }
 
-    /// Take in what the thread has made; whether it has come to anything new, be it that it rests.
+    /// Take in what the thread has made; whether it has come to anything new.
     pub fn take(&mut self) -> bool {
-        let Some(thread) = &mut self.thread else { return false };
         let mut news = false;
-        loop {
-            match thread.done.try_recv() {
-                Ok(Done::Made(n, frame)) => self.made[n].part = Some(Arc::new(Part::new(frame))),
-                Ok(Done::All) => thread.works = false,
-                Err(TryRecvError::Empty) => return news,
+        while let Some(thread) = &mut self.thread {
+            let (n, frame) = match thread.done.try_recv() {
+                Ok(done) => done,
+                Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
-                    log::error!("the scaling thread: a fault of ours; it is started again");
-                    self.thread = None;
+                    self.thread = None; // the next frame starts another
+                    self.complain("it has ended by a fault of ours");
                     return true;
                 }
-            }
+            };
+            thread.owed -= 1;
             news = true;
+            // What was asked for before a `clear` is of a time that is over.
+            if let Some(frame) = frame.filter(|frame| frame.number == self.made[n].tried) {
+                self.made[n].part = Some(Arc::new(Part::new(frame)));
+            }
         }
+        news
     }
 
-    /// The newest frame in so many eighths.
+    /// What there is in so many eighths: of the newest frame, or just `take`n.
     pub fn part(&self, eighths: usize) -> Option<&Arc<Part>> {
         self.made.get(eighths)?.part.as_ref()
     }
 
-    /// Nobody asks any more, or the frames have another size now: forget all.
+    /// Keep what is made of the frame of this number: who could not take the others in time is
+    /// better served by a new one.
+    pub fn keep_only(&mut self, number: u64) {
+        for made in &mut self.made {
+            made.part.take_if(|part| part.frame.number != number);
+        }
+    }
+
+    /// Nobody asks any more, or the frames have another size now: forget all. A thread at work
+    /// comes to an end first, so that there is never more than one.
     pub fn clear(&mut self) {
         self.made = Default::default();
-        self.thread = None;
+        self.thread.take_if(|thread| thread.owed == 0);
+    }
+
+    fn complain(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.complained, true) {
+            log::error!("smaller pictures: {what}");
+        }
     }
 }
 
@@ -139,13 +155,12 @@ impl Thread {
         let failed = |source| Error::new("start", "the scaling thread", source);
         let scaler = Scaler::new(quality).map_err(|error| failed(std::io::Error::other(error)))?;
         let (jobs, todo) = sync_channel(1);
-        // A job's answers: one a size, and the end.
-        let (answers, done) = sync_channel(8);
+        let (answers, done) = sync_channel(7); // a job's
         thread::Builder::new()
             .name("scale".into())
             .spawn(move || work(scaler, &todo, &answers, &waker))
             .map_err(failed)?;
-        Ok(Thread { jobs, done, works: false })
+        Ok(Thread { jobs, done, owed: 0 })
     }
 }
 
@@ -159,16 +174,17 @@ fn work(
     if let Err(source) = nice(SCALING_NICE) {
         log::debug!("{}", Error::new("stand back in", "the scaling thread", source.into()));
     }
+    let mut complained = false;
     while let Ok((frame, sizes)) = todo.recv() {
-        let small = sizes.iter().filter_map(|n| match scaler.scale(frame.jpeg(), n) {
-            Ok(jpeg) => Some(Done::Made(n, Arc::new(frame.with(jpeg)))),
-            Err(reason) => {
-                log::debug!("a frame that cannot be made smaller: {reason}");
-                None
+        for n in sizes.iter() {
+            let small = scaler.scale(frame.jpeg(), n);
+            if let Err(reason) = &small
+                && !std::mem::replace(&mut complained, true)
+            {
+                log::warn!("a frame could not be made smaller: {reason}");
             }
-        });
-        for done in small.chain([Done::All]) {
-            if answers.send(done).is_err() {
+            let small = small.ok().map(|jpeg| Arc::new(frame.with(jpeg)));
+            if answers.send((n, small)).is_err() {
                 return;
             }
             if let Err(source) = waker.wake() {

@@ -57,7 +57,7 @@ impl Gate {
         self.note(queued, now);
         self.again = None;
         if queued <= GATE_BYTES_MIN {
-            self.rate.sample = None;
+            self.rate.end(self.acknowledged, now);
             return Ok(true);
         }
         let link = link()?;
@@ -115,6 +115,17 @@ impl Rate {
             (self.best, self.since) = ([0, self.best[0]], now);
         }
         best
+    }
+
+    /// The link has come to rest some time ago. What it has delivered until now is less than it
+    /// can: that may raise what is known, and cannot be the reason to forget more.
+    fn end(&mut self, acknowledged: u64, now: Instant) {
+        let Some((since, before)) = self.sample.take() else { return };
+        let time = now.duration_since(since);
+        let rate = ((acknowledged - before) as f64 / time.as_secs_f64()) as u64;
+        if time >= LINK_SAMPLE_TIME && self.best.iter().all(|best| rate > *best) {
+            self.best[0] = rate;
+        }
     }
 }
 
@@ -266,6 +277,21 @@ mod tests {
         assert!(!gate.decide(150_000, fast, at(340)).unwrap());
         assert!(!gate.decide(75_000, fast, at(360)).unwrap());
         assert!(gate.decide(60_000, fast, at(364)).unwrap());
+    }
+
+    #[test]
+    fn a_link_that_is_fast_again_shows_it_even_if_it_is_seen_busy_only_now_and_then() {
+        let start = Instant::now();
+        let at = |ms: u32| start + ms * MS;
+        let slow = Rate { best: [0, 250_000], since: start, sample: None };
+        let mut gate = Gate { rate: slow, ..Gate::new(start) };
+        let asked = || Ok(link(30, 10, 10));
+        for (begin, wait) in [(0, GATE_WAIT_MAX), (66, GATE_WAIT_MIN)] {
+            gate.gave(150_000);
+            assert!(!gate.decide(60_000, asked, at(begin + 33)).unwrap());
+            assert_eq!(gate.again, Some(at(begin + 33) + wait));
+            assert!(gate.decide(0, asked, at(begin + 66)).unwrap());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 
 use super::gate::Gate;
 use crate::disk::{OpenFile, Ticket};
-use crate::frame::Watch;
+use crate::frame::{Frame, Picture, Watch};
 use crate::http::Now;
 use crate::http::conn::{Close, Conn};
 use crate::http::outbox::Outbox;
@@ -59,6 +59,14 @@ pub struct SnapshotWait {
     pub until: Instant,
 }
 
+impl SnapshotWait {
+    /// Whether this frame will do.
+    pub fn takes(&self, frame: &Frame) -> bool {
+        let settled = matches!(frame.picture, Picture::Live { settled: true });
+        frame.number > self.after && (settled || !self.settled)
+    }
+}
+
 impl Peer {
     pub fn new(socket: TcpStream, address: SocketAddr, guest: u64, conn: Conn, now: Now) -> Peer {
         Peer {
@@ -85,9 +93,12 @@ impl Peer {
         self.width.map_or(8, |width| eighths(wide as usize, width as usize))
     }
 
-    /// Whether it would take a frame of this number now.
-    pub fn wants(&self, number: u64, now: Now) -> bool {
-        self.snapshot.is_some_and(|wait| number > wait.after) || self.conn.wants(number, now)
+    /// Whether it would take this frame now.
+    pub fn wants(&self, frame: &Frame, now: Now) -> bool {
+        match self.snapshot {
+            Some(wait) => wait.takes(frame),
+            None => self.gate.again.is_none() && self.conn.wants(frame.number, now),
+        }
     }
 
     /// Names the guest in `seat`, whatever comes meanwhile.
@@ -167,18 +178,22 @@ impl Peer {
         Ok(())
     }
 
-    /// Give a viewer the frame if it lacks it and its gate is open; whether it took it.
+    /// Give a viewer the frame if it lacks it and its gate is open; whether it took it, or left.
     pub fn offer(&mut self, part: &Arc<Part>, now: Now) -> bool {
         if !self.conn.lacks(part) {
             return false;
         }
         match self.gate.is_open(self.socket.as_fd(), now.instant) {
             Ok(true) => self.conn.offer(part, now),
-            Ok(false) if self.gate.is_stalled(now.instant) => self.conn.close(Close::Stalled),
+            Ok(false) if self.gate.is_stalled(now.instant) => {
+                self.conn.close(Close::Stalled);
+                return true;
+            }
             Ok(false) => {}
             Err(error) => {
                 log::debug!("{}: {error}", self.address);
                 self.conn.close(Close::Left);
+                return true;
             }
         }
         !self.conn.outbox().is_empty()

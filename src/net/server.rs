@@ -258,9 +258,7 @@ impl Server {
             self.scaling.clear();
             self.meter = Meter::default();
         }
-        if std::mem::take(&mut self.scale_due) {
-            self.scale(now);
-        }
+        self.scale(now);
         self.accept(now);
         self.over |=
             self.ending.is_some_and(|end| self.disk.unfinished() == 0 || end <= now.instant);
@@ -550,21 +548,26 @@ impl Server {
         }
     }
 
-    /// Have the newest frame made smaller for those who could take it now.
+    /// Have the newest frame made smaller for those who could take it now. Last in what the turn
+    /// does for viewers: what is older than it was theirs until here.
     fn scale(&mut self, now: Now) {
         let Some(newest) = &self.newest else { return };
         let frame = &newest.part.frame;
-        let mut asked = false;
-        let mut sizes = Sizes::default();
+        self.scaling.keep_only(frame.number);
+        if !std::mem::take(&mut self.scale_due) {
+            return;
+        }
+        let (mut asked, mut wanted) = (Sizes::default(), Sizes::default());
         for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.width.is_some()) {
-            asked = true;
-            if peer.wants(frame.number, now) {
-                sizes.add(peer.eighths(newest.width));
+            let eighths = peer.eighths(newest.width);
+            asked.add(eighths);
+            if peer.wants(frame, now) {
+                wanted.add(eighths);
             }
         }
-        match asked {
-            true => self.scaling.make(frame, sizes),
-            false => self.scaling.clear(),
+        match asked.count() {
+            0 => self.scaling.clear(),
+            _ => self.scaling.make(frame, wanted),
         }
     }
 

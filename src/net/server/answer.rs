@@ -77,19 +77,23 @@ impl Server {
     /// Answer with the frame that is there if it is fresh enough, else wait for the next one.
     fn begin_snapshot(&mut self, seat: usize, freshness: Freshness, now: Now) {
         let peer = &mut self.peers[seat];
-        let seen = self.newest.as_ref().and_then(|newest| newest.seen_by(peer, &self.scaling));
-        let fresh = seen.map(|part| &part.frame).filter(|frame| {
+        let fresh = self.newest.as_ref().filter(|newest| {
+            let frame = &newest.part.frame;
             let age = now.instant.saturating_duration_since(frame.taken);
             let live = matches!(frame.picture, Picture::Live { .. });
             live && freshness.max_age.is_some_and(|max_age| age <= max_age)
         });
-        if let Some(frame) = fresh {
-            return peer.end_snapshot(Response::snapshot(frame.clone()), now);
+        let seen = fresh.and_then(|newest| newest.seen_by(peer, &self.scaling));
+        if let Some(part) = seen {
+            return peer.end_snapshot(Response::snapshot(part.frame.clone()), now);
         }
         peer.watch = Some(self.camera.watch());
         let until = now.instant + SNAPSHOT_TIME_MAX;
-        let after = self.newest.as_ref().map_or(0, |newest| newest.part.frame.number);
+        // A fresh frame that is not in the size yet will do, too.
+        let newest = self.newest.as_ref().map_or(0, |newest| newest.part.frame.number);
+        let after = newest - u64::from(fresh.is_some());
         peer.snapshot = Some(SnapshotWait { settled: freshness.settled, after, until });
+        self.scale_due = true;
     }
 
     /// Whether frames so wide can be made beside those that others see.
@@ -99,8 +103,12 @@ impl Server {
             Some(newest) => newest.width,
             None => Some(self.camera.state().width).filter(|w| *w > 0).unwrap_or(JPEG_SIZE.0),
         };
+        let own = eighths(wide as usize, width as usize);
+        if own == 8 {
+            return true; // nothing is to be made
+        }
         let mut sizes = Sizes::default();
-        sizes.add(eighths(wide as usize, width as usize));
+        sizes.add(own);
         for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.watch.is_some()) {
             sizes.add(peer.eighths(wide));
         }
@@ -111,19 +119,13 @@ impl Server {
     pub(super) fn snap(&mut self, seat: usize, now: Now) {
         let (Some(peer), Some(newest)) = (self.peers.get_mut(seat), &self.newest) else { return };
         let Some(wait) = peer.snapshot else { return };
-        let seen = newest.seen_by(peer, &self.scaling).map(|part| &part.frame);
-        let seen = seen.filter(|frame| frame.number > wait.after);
-        let response = match (&newest.part.frame.picture, seen) {
-            (Picture::NoSignal { reason }, _) => no_signal(reason),
-            (Picture::Live { .. }, None) => return,
-            (Picture::Live { .. }, Some(frame)) => match frame.picture {
-                Picture::Live { settled } if settled || !wait.settled => {
-                    Response::snapshot(frame.clone())
-                }
-                _ => return,
-            },
-        };
-        peer.end_snapshot(response, now);
+        if let Picture::NoSignal { reason } = &newest.part.frame.picture {
+            return peer.end_snapshot(no_signal(reason), now);
+        }
+        let seen = newest.seen_by(peer, &self.scaling).map(|part| part.frame.clone());
+        if let Some(frame) = seen.filter(|frame| wait.takes(frame)) {
+            peer.end_snapshot(Response::snapshot(frame), now);
+        }
     }
 }
 
