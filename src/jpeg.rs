@@ -427,10 +427,7 @@ impl Encoder {
             // Packed 4:2:2 too: a quarter less to encode, which is what a small processor lacks.
             _ => Subsamp::Sub2x2,
         };
-        let room = compressed_buf_len(raw.width, raw.height, subsamp)?;
-        if self.jpeg.len() < room {
-            self.jpeg = vec![0; room]; // zero pages cost nothing until they are written
-        }
+        self.make_room(raw.width, raw.height, subsamp)?;
         let length = match raw.layout {
             Layout::Rgb3 => self.pixels(raw, turbojpeg::PixelFormat::RGB, subsamp)?,
             Layout::Bgr3 => self.pixels(raw, turbojpeg::PixelFormat::BGR, subsamp)?,
@@ -440,6 +437,15 @@ impl Encoder {
         };
         out.clear();
         out.extend_from_slice(&self.jpeg[..length]);
+        Ok(())
+    }
+
+    /// For the largest JPEG that a picture of this size can become.
+    fn make_room(&mut self, width: usize, height: usize, subsamp: Subsamp) -> Result<(), Failed> {
+        let room = compressed_buf_len(width, height, subsamp)?;
+        if self.jpeg.len() < room {
+            self.jpeg = vec![0; room]; // zero pages cost nothing until they are written
+        }
         Ok(())
     }
 
@@ -528,20 +534,13 @@ fn forgive(decoded: turbojpeg::Result<()>) -> turbojpeg::Result<()> {
 /// as YUV.
 pub struct Scaler {
     decompressor: Decompressor,
-    compressor: Compressor,
-    /// Y, U and V planes of the picture at hand, one behind the other.
-    planes: Vec<u8>,
-    /// Where the compressor writes.
-    jpeg: Vec<u8>,
+    encoder: Encoder,
 }
 
 impl Scaler {
     /// `quality` from 1 to 100.
     pub fn new(quality: u8) -> turbojpeg::Result<Scaler> {
-        let mut compressor = Compressor::new()?;
-        compressor.set_quality(quality.into())?;
-        let decompressor = Decompressor::new()?;
-        Ok(Scaler { decompressor, compressor, planes: Vec::new(), jpeg: Vec::new() })
+        Ok(Scaler { decompressor: Decompressor::new()?, encoder: Encoder::new(quality)? })
     }
 
     /// `jpeg` with sides of so many `eighths`, 1 to 8.
@@ -551,16 +550,14 @@ impl Scaler {
         self.decompressor.set_scaling_factor(factor)?;
         let (width, height) = (factor.scale(header.width), factor.scale(header.height));
         let (align, subsamp) = (1, header.subsamp);
-        self.planes.resize(yuv_pixels_len(width, align, height, subsamp)?, 0);
-        let planes = YuvImage { pixels: &mut self.planes[..], width, align, height, subsamp };
-        forgive(self.decompressor.decompress_to_yuv(jpeg, planes))?;
-        let planes = YuvImage { pixels: &self.planes[..], width, align, height, subsamp };
-        let room = compressed_buf_len(width, height, subsamp)?;
-        if self.jpeg.len() < room {
-            self.jpeg = vec![0; room];
-        }
-        let length = self.compressor.compress_yuv_to_slice(planes, &mut self.jpeg)?;
-        Ok(self.jpeg[..length].to_vec())
+        self.encoder.make_room(width, height, subsamp)?;
+        let Encoder { compressor, planes, jpeg: small } = &mut self.encoder;
+        planes.resize(yuv_pixels_len(width, align, height, subsamp)?, 0);
+        let image = YuvImage { pixels: &mut planes[..], width, align, height, subsamp };
+        forgive(self.decompressor.decompress_to_yuv(jpeg, image))?;
+        let image = YuvImage { pixels: &planes[..], width, align, height, subsamp };
+        let length = compressor.compress_yuv_to_slice(image, small)?;
+        Ok(small[..length].to_vec())
     }
 }
 
@@ -705,18 +702,18 @@ fn chroma<const LIMITED: bool>(sample: u8) -> u8 {
 
 /// 16..=235 to 0..=255 (ITU-T T.871, section 7). A table, since our code is not vectorized
 /// (opt-level "s") and this is done to every sample.
-static FULL_LUMA: [u8; 256] = stretched(16, 42);
+static FULL_LUMA: [u8; 256] = stretched(16, 0, 42);
 /// 16..=240 around 128 to 0..=255 around 128.
-static FULL_CHROMA: [u8; 256] = stretched(128, 35);
+static FULL_CHROMA: [u8; 256] = stretched(128, 128, 35);
 
-/// Moved away from `middle` by so many 256ths; luminance begins at 0 instead of 16.
-const fn stretched(middle: i32, by: i32) -> [u8; 256] {
-    let base = if middle == 128 { 128 } else { 0 };
+/// What stands at `from` comes to stand at `to`, and the distance from there grows by so many
+/// 256ths.
+const fn stretched(from: i32, to: i32, by: i32) -> [u8; 256] {
     let mut table = [0; 256];
     let mut sample = 0;
     while sample < 256 {
-        let off = sample as i32 - middle;
-        let full = base + off + ((off * by + 128) >> 8);
+        let off = sample as i32 - from;
+        let full = to + off + ((off * by + 128) >> 8);
         table[sample] = if full < 0 {
             0
         } else if full > 255 {

@@ -31,7 +31,7 @@ use super::outbox::{Outbox, Piece};
 use super::page::{dress, translate};
 use super::request::{self, BodyReader, Framing, Method, Reject, Request, Version};
 use super::response::{Body, Delivery, Part, Response, STREAM_START, Status};
-use crate::frame::Pace;
+use crate::frame::{Frame, Pace};
 use crate::limits::{
     BODY_TIME_MAX, CHUNK_BYTES, DRAIN_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX,
     INBOX_BYTES_MAX, LOGGED_TARGET_CHARS_MAX, REPEAT_FPS_MIN, STALL_TIME_MAX,
@@ -240,22 +240,21 @@ impl Conn {
     }
 
     /// Whether a viewer could take this frame: its outbox is empty, the frame newer than its last.
-    pub fn lacks(&self, part: &Part) -> bool {
+    pub fn lacks(&self, frame: &Frame) -> bool {
         let Phase::Stream { shown, .. } = &self.phase else { return false };
-        self.outbox.is_empty() && shown.is_none_or(|shown| part.frame.number > shown)
+        self.outbox.is_empty() && shown.is_none_or(|shown| frame.number > shown)
     }
 
-    /// Whether a viewer would take a frame of this number now.
-    pub fn wants(&self, number: u64, now: Now) -> bool {
-        let Phase::Stream { shown, pace, .. } = &self.phase else { return false };
-        let paced = pace.as_ref().is_none_or(|pace| pace.would_allow(now.instant));
-        self.outbox.is_empty() && shown.is_none_or(|shown| number > shown) && paced
+    /// Whether a viewer would take this frame if it were offered now.
+    pub fn wants(&self, frame: &Frame, now: Now) -> bool {
+        let Phase::Stream { pace, .. } = &self.phase else { return false };
+        self.lacks(frame) && pace.as_ref().is_none_or(|pace| pace.would_allow(now.instant))
     }
 
     /// Give a viewer this frame, if it can take one now: its outbox is empty, the frame is newer
     /// than what it has, its pace allows it. A slow viewer skips frames by not taking them.
     pub fn offer(&mut self, part: &Arc<Part>, now: Now) {
-        if !self.lacks(part) {
+        if !self.lacks(&part.frame) {
             return;
         }
         let Phase::Stream { shown, frames, pace } = &mut self.phase else { return };

@@ -97,7 +97,7 @@ impl Peer {
     pub fn wants(&self, frame: &Frame, now: Now) -> bool {
         match self.snapshot {
             Some(wait) => wait.takes(frame),
-            None => self.gate.again.is_none() && self.conn.wants(frame.number, now),
+            None => self.gate.again.is_none() && self.conn.wants(frame, now),
         }
     }
 
@@ -180,7 +180,7 @@ impl Peer {
 
     /// Give a viewer the frame if it lacks it and its gate is open; whether it took it, or left.
     pub fn offer(&mut self, part: &Arc<Part>, now: Now) -> bool {
-        if !self.conn.lacks(part) {
+        if !self.conn.lacks(&part.frame) {
             return false;
         }
         match self.gate.is_open(self.socket.as_fd(), now.instant) {

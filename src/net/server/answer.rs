@@ -21,28 +21,19 @@ use crate::scale::Sizes;
 impl Server {
     /// Answer the request that a peer has ready.
     pub(super) fn answer(&mut self, seat: usize, now: Now) {
-        let has_room = (self.camera.demand() as usize) < self.viewers_max;
         let Some(request) = self.peers[seat].conn.request() else { return };
         let (head_only, page) = (request.method == Method::Head, request.wants_page);
         let action = route(request, &self.hosts);
-        let has_size = match action {
-            Action::Stream { width, .. } | Action::Snapshot { width, .. } => self.has_size(width),
-            _ => true,
-        };
+        let refusal = if head_only { None } else { self.refusal(&action) };
         let peer = &mut self.peers[seat];
+        if let Some(sentence) = refusal {
+            return peer.conn.answer(Response::unavailable(sentence), now);
+        }
         match action {
             Action::Reply(response) => peer.conn.answer(response, now),
             Action::Stream { .. } if head_only => peer.conn.answer(Response::stream(None), now),
             Action::Snapshot { .. } if head_only => {
                 peer.conn.answer(Response::snapshot_head(), now)
-            }
-            Action::Stream { .. } | Action::Snapshot { .. } if !has_room => {
-                let sentence = "There are too many viewers; try again later.";
-                peer.conn.answer(Response::unavailable(sentence), now);
-            }
-            Action::Stream { .. } | Action::Snapshot { .. } if !has_size => {
-                let sentence = "Others see the picture in too many sizes; ask for one of theirs.";
-                peer.conn.answer(Response::unavailable(sentence), now);
             }
             Action::Stream { fps, width } => {
                 peer.watch = Some(self.camera.watch());
@@ -94,6 +85,18 @@ impl Server {
         let after = newest - u64::from(fresh.is_some());
         peer.snapshot = Some(SnapshotWait { settled: freshness.settled, after, until });
         self.scale_due = true;
+    }
+
+    /// Why there are no frames for one more who asks for them.
+    fn refusal(&self, action: &Action) -> Option<&'static str> {
+        let (Action::Stream { width, .. } | Action::Snapshot { width, .. }) = action else {
+            return None;
+        };
+        if self.camera.demand() as usize >= self.viewers_max {
+            return Some("There are too many viewers; try again later.");
+        }
+        let sentence = "Others see the picture in too many sizes; ask for one of theirs.";
+        (!self.has_size(*width)).then_some(sentence)
     }
 
     /// Whether frames so wide can be made beside those that others see.
