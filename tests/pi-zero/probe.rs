@@ -8,6 +8,8 @@
 //! probe copy FILE FOLDER COUNT            photos of one second after the other
 //! probe clock SECONDS                     sets the clock, also past 2038, which busybox cannot
 //! probe thumbs COUNT                      the thumbnails of so many of these
+//! probe get COUNT TARGET                  one answer after the other
+//! probe first TARGET                      a stream's first frame, when the camera must be started
 //! ```
 //!
 //! Each prints words of the form `name=value`. A frame that is not whole, a stream that ends and a
@@ -41,6 +43,8 @@ fn main() {
         }
         ["clock", seconds] => set_clock(number(seconds)),
         ["thumbs", count] => thumbs(number(count)),
+        ["get", count, target] => get(number(count), target),
+        ["first", target] => first(target),
         ["copy", file, folder, count] => copy(file, folder, number(count)),
         _ => Err(io::Error::other("see the head of probe.rs")),
     };
@@ -131,11 +135,11 @@ impl Viewer {
         }
     }
 
-    /// The number in uvc-cam's stamp.
-    fn number(&self) -> Option<u32> {
+    /// The number behind `name` in uvc-cam's stamp.
+    fn stamped(&self, name: &str) -> Option<u64> {
         let head = &self.frame[..self.frame.len().min(200)];
-        let from = head.windows(4).position(|word| word == b"seq=")? + 4;
-        let digits = head[from..].iter().take_while(|byte| byte.is_ascii_digit());
+        let place = head.windows(name.len()).position(|word| word == name.as_bytes())?;
+        let digits = head[place + name.len()..].iter().take_while(|byte| byte.is_ascii_digit());
         String::from_utf8(digits.copied().collect()).ok()?.parse().ok()
     }
 }
@@ -159,17 +163,17 @@ fn watch_alone(frames: usize, target: &str) -> io::Result<String> {
     let mut viewer = Viewer::open(target)?;
     viewer.next()?;
     let (mut gaps, mut bytes, mut missed) = (Vec::new(), 0, 0);
-    let (mut last, mut number) = (Instant::now(), viewer.number());
+    let (mut last, mut number) = (Instant::now(), viewer.stamped("seq="));
     for _ in 0..frames {
         viewer.next()?;
         gaps.push(last.elapsed().as_millis());
         last = Instant::now();
         bytes += viewer.frame.len();
         // A repeated frame has the number of the one before.
-        if let (Some(before), Some(now)) = (number, viewer.number()) {
+        if let (Some(before), Some(now)) = (number, viewer.stamped("seq=")) {
             missed += now.saturating_sub(before).saturating_sub(1);
         }
-        number = viewer.number();
+        number = viewer.stamped("seq=");
     }
     gaps.sort();
     let at = |part: usize| gaps[(gaps.len() - 1) * part / 100];
@@ -228,17 +232,63 @@ fn copy(file: &str, folder: &str, count: usize) -> io::Result<()> {
 
 fn thumbs(count: usize) -> io::Result<()> {
     let begin = Instant::now();
-    let mut reply = Vec::new();
     for n in 0..count {
-        let mut stream = TcpStream::connect(SERVER)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /thumb/{} HTTP/1.0\r\n\r\n", name(n))?;
-        reply.clear();
-        stream.read_to_end(&mut reply)?;
-        if !reply.starts_with(b"HTTP/1.0 200 ") || !reply.ends_with(&[0xff, 0xd9]) {
+        if !ask(&format!("/thumb/{}", name(n)))?.ends_with(&[0xff, 0xd9]) {
             return Err(io::Error::other(format!("no thumbnail of {}", name(n))));
         }
     }
     println!("thumbs={count} seconds={:.1}", begin.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn get(count: usize, target: &str) -> io::Result<()> {
+    let begin = Instant::now();
+    let mut bytes = 0;
+    for _ in 0..count {
+        bytes += ask(target)?.len();
+    }
+    println!("answers={count} bytes={bytes} seconds={:.1}", begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// A whole answer, with its head.
+fn ask(target: &str) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(SERVER)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {target} HTTP/1.0\r\n\r\n")?;
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply)?;
+    if !reply.starts_with(b"HTTP/1.0 200 ") {
+        let line = reply.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        return Err(io::Error::other(format!("{target}: {}", String::from_utf8_lossy(line))));
+    }
+    Ok(reply)
+}
+
+/// How long it takes from the request to the frame's last byte, and what of it was before the
+/// camera made that frame.
+fn first(target: &str) -> io::Result<()> {
+    let begin = monotonic();
+    let mut viewer = Viewer::open(target)?;
+    viewer.next()?;
+    let end = monotonic();
+    let (Some(number), Some(made)) = (viewer.stamped("seq="), viewer.stamped("ns=")) else {
+        return Err(io::Error::other("a frame without the camera's stamp"));
+    };
+    let ms = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e6;
+    println!("number={number} made_ms={:.1} seen_ms={:.1}", ms(begin, made), ms(begin, end));
+    Ok(())
+}
+
+/// Nanoseconds by the clock of the camera's stamps.
+fn monotonic() -> u64 {
+    const CLOCK_GETTIME64: c_long = 403;
+    const CLOCK_MONOTONIC: c_long = 1;
+    unsafe extern "C" {
+        fn syscall(number: c_long, ...) -> c_long;
+    }
+    let mut time = [0_i64; 2];
+    // SAFETY: the kernel writes two 64-bit integers to `time`, a `struct __kernel_timespec`.
+    unsafe { syscall(CLOCK_GETTIME64, CLOCK_MONOTONIC, time.as_mut_ptr()) };
+    time[0] as u64 * 1_000_000_000 + time[1] as u64
 }
