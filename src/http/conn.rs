@@ -526,7 +526,7 @@ impl Conn {
 
     fn owe_part(&mut self, part: &Arc<Part>, now: Now) {
         self.progress = now.instant;
-        self.outbox.push_part(part);
+        self.outbox.push(Piece::Part(part.clone()));
     }
 
     /// Queue the wanted `part` of a body; gives what of it must be pulled.

@@ -16,18 +16,21 @@ pub enum Piece {
     Bytes(Cow<'static, [u8]>),
     /// From so many bytes of a picture on, up to so many.
     Frame(Arc<Frame>, usize, usize),
-    PartHead(Arc<Part>),
-    PartFrame(Arc<Part>),
+    /// A frame in a stream: its head, itself, the boundary behind it.
+    Part(Arc<Part>),
 }
 
 impl Piece {
-    fn bytes(&self) -> &[u8] {
+    fn slices(&self) -> [&[u8]; 3] {
         match self {
-            Piece::Bytes(bytes) => bytes,
-            Piece::Frame(frame, start, end) => &frame.jpeg()[*start..*end],
-            Piece::PartHead(part) => &part.head,
-            Piece::PartFrame(part) => part.frame.jpeg(),
+            Piece::Bytes(bytes) => [bytes, &[], &[]],
+            Piece::Frame(frame, start, end) => [&frame.jpeg()[*start..*end], &[], &[]],
+            Piece::Part(part) => [&part.head, part.frame.jpeg(), PART_END],
         }
+    }
+
+    fn length(&self) -> usize {
+        self.slices().iter().map(|slice| slice.len()).sum()
     }
 }
 
@@ -47,15 +50,9 @@ impl Outbox {
     }
 
     pub fn push(&mut self, piece: Piece) {
-        if !piece.bytes().is_empty() {
+        if piece.length() > 0 {
             self.pieces.push_back(piece);
         }
-    }
-
-    pub fn push_part(&mut self, part: &Arc<Part>) {
-        self.push(Piece::PartHead(part.clone()));
-        self.push(Piece::PartFrame(part.clone()));
-        self.push(Piece::Bytes(Cow::Borrowed(PART_END)));
     }
 
     /// Bytes that are held for this client alone.
@@ -70,11 +67,15 @@ impl Outbox {
     /// The next bytes to send, in at most `WRITE_PIECES_MAX` slices; how many slices, how many
     /// bytes they hold.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; WRITE_PIECES_MAX]) -> (usize, usize) {
-        let (mut count, mut bytes) = (0, 0);
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-            let skipped = if count == 0 { self.sent } else { 0 };
-            let rest = &piece.bytes()[skipped..];
-            *slice = IoSlice::new(rest);
+        let (mut count, mut bytes, mut sent) = (0, 0, self.sent);
+        for slice in self.pieces.iter().flat_map(Piece::slices) {
+            let rest = slice.get(sent..).unwrap_or_default();
+            sent = sent.saturating_sub(slice.len());
+            if rest.is_empty() {
+                continue;
+            }
+            let Some(place) = slices.get_mut(count) else { break };
+            *place = IoSlice::new(rest);
             count += 1;
             bytes += rest.len();
         }
@@ -85,7 +86,7 @@ impl Outbox {
     pub fn advance(&mut self, bytes: usize) {
         self.sent += bytes;
         while let Some(front) = self.pieces.front() {
-            let length = front.bytes().len();
+            let length = front.length();
             if self.sent < length {
                 return;
             }
