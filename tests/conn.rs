@@ -602,6 +602,20 @@ proptest! {
     }
 }
 
+/// What is no request is known by its first byte that is no line end, whenever that comes.
+#[test]
+fn the_first_two_bytes_say_the_same_together_and_one_after_the_other() {
+    for first in 0..=255 {
+        for second in [0, b'\n', b'\r', b' ', b'G', 0x7f, 0xff] {
+            for begin in [&b""[..], b"\r\n", GET] {
+                let bytes = [begin, &[first, second]].concat();
+                let cut = transcript(&bytes, &[begin.len(), bytes.len() - 1], usize::MAX);
+                assert_eq!(cut, transcript(&bytes, &[], usize::MAX), "{first} {second}");
+            }
+        }
+    }
+}
+
 #[test]
 fn one_byte_at_a_time_gives_the_same_answers() {
     let bytes = [

@@ -418,8 +418,10 @@ impl Conn {
         loop {
             let next = match &mut self.phase {
                 Phase::Head { looked, .. } => {
-                    let news = &self.inbox[*looked..];
-                    let whole = self.inbox.len() >= HEAD_BYTES_MAX || *looked == 0;
+                    let (old, news) = self.inbox.split_at(*looked);
+                    // The first byte that is no line end says whether this is a request at all.
+                    let begins = old.iter().all(|b| matches!(b, b'\r' | b'\n'));
+                    let whole = self.inbox.len() >= HEAD_BYTES_MAX || begins;
                     if self.inbox.is_empty() || !(whole || news.contains(&b'\n')) {
                         self.wait_or_leave();
                         return;
