@@ -1,12 +1,14 @@
 //! What the operator asked for: argv and environment to a `Config`. Opens nothing.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use ipnet::IpNet;
 
 use crate::limits::{
     FPS_MAX, IDLE_OFF, INTERVAL_MAX, INTERVAL_MIN, LISTENERS_MAX, PHOTOS_MAX, PIXELS_MAX, QUALITY,
@@ -20,12 +22,12 @@ use crate::limits::{
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pistream", version)]
 pub struct Config {
-    /// Address and port to serve on; [::] takes IPv4 too. Repeatable.
+    /// Address and port to serve on, [::] takes IPv4 too; or unix:PATH for a socket. Repeatable.
     #[arg(
         long, value_name = "ADDR:PORT", env = "PISTREAM_LISTEN", value_delimiter = ',',
-        default_value = "[::]:5000", value_parser = address, help_heading = "Site"
+        default_value = "[::]:5000", value_parser = listen, help_heading = "Site"
     )]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
 
     /// Folder of pages; a file there replaces the built-in one of the same name.
     #[arg(
@@ -99,6 +101,43 @@ pub struct Config {
     )]
     pub host_names: Vec<String>,
 
+    /// File of names and passwords that are asked for: NAME:HASH or NAME:HASH:viewer a line, the
+    /// hash by bcrypt. A viewer may look, and nothing else.
+    #[arg(long, value_name = "FILE", env = "PISTREAM_PASSWORD_FILE", help_heading = "Access")]
+    pub password_file: Option<PathBuf>,
+
+    /// Read a password, print its line for the password file, and exit (NAME or NAME:viewer).
+    #[arg(long, value_name = "NAME", help_heading = "Access")]
+    pub hash_password: Option<String>,
+
+    /// Nobody may take or delete photos, or set anything.
+    #[arg(long, env = "PISTREAM_READ_ONLY", value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue, help_heading = "Access")]
+    pub read_only: bool,
+
+    /// Pages of this origin may read pictures and status, and show this site in a frame
+    /// (http://mainsail.local, * for any). Repeatable.
+    #[arg(
+        long = "allow-origin", value_name = "ORIGIN", env = "PISTREAM_ALLOW_ORIGIN",
+        value_delimiter = ',', value_parser = origin, help_heading = "Access"
+    )]
+    pub allow_origins: Vec<String>,
+
+    /// Believe this proxy (address or network) whom it asks for, by its X-Forwarded-For.
+    /// Repeatable.
+    #[arg(
+        long = "trust-proxy", value_name = "ADDR", env = "PISTREAM_TRUST_PROXY",
+        value_delimiter = ',', value_parser = network, help_heading = "Access"
+    )]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Folder of a proxy below which this site is found (/camera).
+    #[arg(
+        long, value_name = "PATH", env = "PISTREAM_BASE_PATH", default_value = "",
+        hide_default_value = true, value_parser = base_path, help_heading = "Site"
+    )]
+    pub base_path: String,
+
     /// Streams and waiting snapshots served at once; one more is answered 503.
     #[arg(
         long, value_name = "N", env = "PISTREAM_MAX_VIEWERS", default_value_t = VIEWERS,
@@ -157,6 +196,23 @@ pub struct Config {
 
 const IDLE_OFF_TEXT: &str = "30s";
 const _: () = assert!(IDLE_OFF.as_secs() == 30);
+
+/// A door: where guests come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    /// A socket of this machine, by its path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => address.fmt(f),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
 
 /// Where the frames come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,8 +299,13 @@ impl Exit {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "an address and a port, such as [::]:5000 or 127.0.0.1:8080".into())
+fn listen(text: &str) -> Result<Listen, String> {
+    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        return Ok(Listen::Unix(path.into()));
+    }
+    text.parse().map(Listen::Tcp).map_err(|_| {
+        "an address and a port, such as [::]:5000 or 127.0.0.1:8080, or unix:PATH".into()
+    })
 }
 
 fn host_name(text: &str) -> Result<String, String> {
@@ -253,6 +314,39 @@ fn host_name(text: &str) -> Result<String, String> {
     match text == "*" || (plain && !name.is_empty()) {
         true => Ok(text.to_owned()),
         false => Err("a name without scheme and port, such as cam.example.org, or *".into()),
+    }
+}
+
+/// As browsers write it: no path, and no port that is the scheme's.
+fn origin(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/').to_ascii_lowercase();
+    let fits = text.split_once("://").is_some_and(|(scheme, host)| {
+        let default = if scheme == "https" { ":443" } else { ":80" };
+        let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+        ["http", "https"].contains(&scheme) && plain && !host.is_empty() && !host.ends_with(default)
+    });
+    match fits || text == "*" {
+        true => Ok(text),
+        false => Err("scheme, name and perhaps port, such as http://mainsail.local, or *".into()),
+    }
+}
+
+/// An address, or all of a network.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "an address or a network, such as 127.0.0.1 or 172.16.0.0/12".into())
+}
+
+/// Without a slash at its end; empty for the root.
+fn base_path(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~/".contains(&b));
+    let fits = path.split('/').skip(1).all(|name| !name.is_empty() && !name.starts_with('.'));
+    match plain && fits && (path.is_empty() || path.starts_with('/')) {
+        true => Ok(path.to_owned()),
+        false => Err("a path such as /camera, of letters, digits and -._~".into()),
     }
 }
 
@@ -371,7 +465,7 @@ mod tests {
     #[test]
     fn without_arguments_everything_has_its_default() {
         let config = read(&[]).unwrap();
-        assert_eq!(config.listen, ["[::]:5000".parse().unwrap()]);
+        assert_eq!(config.listen, [Listen::Tcp("[::]:5000".parse().unwrap())]);
         assert_eq!(config.camera, Camera::Auto);
         assert_eq!((config.size, config.fps, config.quality), (None, None, 80));
         assert_eq!(config.format, FormatChoice(None));

@@ -91,6 +91,8 @@ pub struct Drops {
 pub struct CameraState {
     /// Node, name and driver of the device; none before one was used.
     pub device: Option<String>,
+    /// The kernel's driver of it.
+    pub driver: Option<String>,
     /// Pixel format, by its V4L2 name.
     pub format: Option<String>,
     /// Pixels.

@@ -14,6 +14,7 @@
 //! | `http` | none: pure | requests, responses, one client as a machine |
 //! | `disk` | two | all files |
 //! | `scale` | one while somebody asks | smaller pictures |
+//! | `access` | one once a password is sent | who may do what |
 //! | `camera` | one a camera | the video device |
 //! | `route` | none: pure | which request asks what |
 //! | `net` | the loop | `poll` and all sockets |
@@ -35,6 +36,8 @@ pub mod http;
 pub mod disk;
 
 pub mod scale;
+
+pub mod access;
 
 pub mod camera;
 

@@ -177,6 +177,13 @@ pub const DEQUEUES_MAX: usize = 32;
 /// Bytes of hot-plug news read at once.
 pub const HOTPLUG_BYTES: usize = 1024;
 
+// ---- the status -----------------------------------------------------------------------------
+
+/// Time between two points of the status page's plots, …
+pub const HISTORY_STEP: Duration = Duration::from_secs(2);
+/// …of which so many are kept: ten minutes.
+pub const HISTORY_MAX: usize = 300;
+
 // ---- the disk -------------------------------------------------------------------------------
 
 /// Jobs waiting for the disk thread; past that a page is answered 503.
@@ -247,6 +254,38 @@ pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const INTERVAL_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// At the end, photos on their way to the disk have so long.
 pub const END_TIME_MAX: Duration = Duration::from_secs(10);
+
+// ---- access ---------------------------------------------------------------------------------
+
+/// Bytes of a name in the password file.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a password: what bcrypt looks at.
+pub const PASSWORD_BYTES_MAX: usize = 72;
+/// Bytes of the password file.
+pub const PASSWORD_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// bcrypt's cost of what `--hash-password` makes, doubling with each: some tenths of a second on a
+/// Pi Zero, once for each browser.
+pub const HASH_COST: u32 = 8;
+/// The highest cost that is taken: some seconds on a Pi Zero.
+pub const HASH_COST_MAX: u32 = 12;
+/// How far the thread that works out passwords stands back when cores are short.
+pub const ACCESS_NICE: i32 = 10;
+/// Names with passwords, right and wrong ones, whose verdict is remembered.
+pub const PROOFS_KEPT_MAX: usize = 128;
+/// Passwords waiting to be worked out; who comes then may come again later.
+pub const GUESSES_WAITING_MAX: usize = 8;
+/// Wrong passwords from one address after which it has to wait before the next: …
+pub const GUESSES_FREE: u32 = 3;
+/// …this long at first, doubling each time, …
+pub const GUESS_WAIT_MIN: Duration = Duration::from_secs(1);
+/// …up to this.
+pub const GUESS_WAIT_MAX: Duration = Duration::from_secs(300);
+/// An address that has not guessed for so long begins anew.
+pub const GUESSES_KEPT_TIME: Duration = Duration::from_secs(3600);
+/// Addresses whose guesses are counted; past that the oldest is forgotten.
+pub const GUESSERS_MAX: usize = 1024;
+/// Origins that were refused and named in the log, once each.
+pub const ORIGINS_NAMED_MAX: usize = 16;
 
 // ---- the log --------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use pistream::access;
 use pistream::camera;
 use pistream::config::Config;
 use pistream::error::Result;
@@ -24,6 +25,18 @@ fn main() -> ExitCode {
     if config.list_cameras {
         print!("{}", camera::list());
         return ExitCode::SUCCESS;
+    }
+    if let Some(who) = &config.hash_password {
+        return match access::read_line(who, std::io::stderr()) {
+            Ok(line) => {
+                println!("{line}");
+                ExitCode::SUCCESS
+            }
+            Err(reason) => {
+                eprintln!("pistream: {reason}");
+                ExitCode::FAILURE
+            }
+        };
     }
     match serve(&config) {
         Ok(()) => ExitCode::SUCCESS,

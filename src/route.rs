@@ -28,6 +28,10 @@ pub enum Action {
     ShowInterval,
     /// How the house stands.
     Status,
+    /// The same for Prometheus.
+    Metrics,
+    /// Whether frames flow.
+    Health,
     /// What the disk has to find.
     Disk(Task),
     /// What it has to change.
@@ -62,6 +66,10 @@ pub fn route(request: &Request, hosts: &Hosts) -> Action {
     let allowed = methods(path);
     match request.method {
         Method::Options => Action::Reply(Response::nothing().field("Allow", allowed)),
+        Method::Post | Method::Delete if !request.may_change && path != "/gallery/archive" => {
+            let sentence = "You may look at this site, and change nothing.";
+            Action::Reply(Response::sentence(Status::Forbidden, sentence))
+        }
         method if !allowed.contains(name_of_method(method)) => {
             let sentence = match method {
                 Method::Post | Method::Delete => "This can only be looked at.",
@@ -115,9 +123,11 @@ fn look(request: &Request, path: &str) -> Action {
         ("/current_picture", _) => Action::Disk(Task::View { name: None, lang }),
         ("/interval", _) => Action::ShowInterval,
         ("/status", _) => Action::Status,
+        ("/metrics", _) => Action::Metrics,
+        ("/healthz", _) => Action::Health,
         ("/md", _) => Action::Reply(
             Response::sentence(Status::MovedPermanently, "The notes are there.")
-                .field("Location", "/md/"),
+                .field("Location", "md/"),
         ),
         (path, _) => match (photo("/pic/"), photo("/thumb/"), photo("/view/")) {
             (Some(Some(name)), _, _) => Action::Disk(Task::OpenPhoto(name)),
@@ -304,7 +314,7 @@ impl Hosts {
             return matches!(site, "same-origin" | "none");
         }
         let Some(origin) = request.origin.as_deref() else { return true }; // no browser
-        let Some((_, authority)) = origin.split_once("://") else { return false }; // "null"
+        let Some(authority) = name_of_origin(origin) else { return false }; // "null"
         let authority = authority.to_ascii_lowercase();
         let host = request.host.as_deref().unwrap_or_default();
         host.eq_ignore_ascii_case(&authority)
@@ -322,6 +332,11 @@ impl Hosts {
             || name == self.own
             || self.names.iter().any(|allowed| is_named(name, allowed))
     }
+}
+
+/// Name and port of an origin.
+pub fn name_of_origin(origin: &str) -> Option<&str> {
+    Some(origin.split_once("://")?.1)
 }
 
 /// Whether `name` is what a `--host-name` allows.
@@ -359,7 +374,8 @@ mod tests {
 
     #[track_caller]
     fn check_form(head: &str, form: &str, expect: &str) {
-        let request = Request { body: form.into(), ..request(head) };
+        let mut request = request(head);
+        (request.body, request.may_change) = (form.into(), true);
         let found = match route(&request, &Hosts::default()) {
             Action::Reply(response) => response.status.code().to_owned(),
             Action::Stream { fps, width: None } => format!("stream {fps:?}"),
@@ -471,7 +487,8 @@ mod tests {
         let hosts = Hosts::new(&["cam.example.org".into(), "*".into()], "neighbour");
         let post = |fields: &str| {
             let bytes = format!("POST /photo HTTP/1.1\r\nHost: pi:5000\r\n{fields}\r\n");
-            let request = parse(bytes.as_bytes()).unwrap().unwrap().0.request;
+            let mut request = parse(bytes.as_bytes()).unwrap().unwrap().0.request;
+            request.may_change = true;
             match route(&request, &hosts) {
                 Action::Photo => "photo",
                 Action::Reply(response) => response.status.code(),

@@ -10,6 +10,7 @@ use pistream::http::Now;
 use pistream::http::conn::{Close, Conn, Need};
 use pistream::http::request::{Method, parse};
 use pistream::http::response::{Body, Part, Response, Status, Validators};
+use pistream::http::viewing::Viewing;
 use pistream::limits::{
     BODY_TIME_MAX, CHUNK_BYTES, DRAIN_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX,
     INBOX_BYTES_MAX, STALL_TIME_MAX, WRITE_PIECES_MAX,
@@ -38,7 +39,7 @@ impl Talk {
     fn new() -> Talk {
         let wall = UNIX_EPOCH + Duration::from_secs(1_795_334_017);
         let now = Now { instant: Instant::now(), wall };
-        let conn = Conn::new(now);
+        let conn = Conn::new(Arc::default(), now);
         Talk {
             conn,
             now,
@@ -213,7 +214,7 @@ fn the_stream_is_the_transcript_of_the_contract() {
     assert_eq!(talk.sent, [head.as_bytes(), &frame(1)].concat(), "a frame is sent once");
     talk.offer(2).rest();
     assert_eq!(talk.sent, [head.as_bytes(), &frame(1), &frame(2)].concat());
-    assert_eq!(talk.conn.frames(), Some(2));
+    assert_eq!(talk.conn.viewing().map(Viewing::frames), Some(2));
 }
 
 #[test]
@@ -656,7 +657,7 @@ fn check_invariants(talk: &Talk, ended: bool, asked: bool, seed: u64) {
     }
     if talk.closed.is_none() && conn.deadline().is_none() {
         // Then it waits for the house: an answer, a chunk or a frame.
-        assert!(asked || conn.frames().is_some() || conn.room() == 0, "forgotten; seed {seed}");
+        assert!(asked || conn.viewing().is_some() || conn.room() == 0, "forgotten; seed {seed}");
     }
     assert_eq!(asked, conn.request().is_some(), "seed {seed}");
 }
@@ -755,7 +756,7 @@ fn walk(seed: u64, steps: usize) {
         }
         talk.passes(STALL_TIME_MAX);
     }
-    let streams = talk.conn.frames().is_some();
+    let streams = talk.conn.viewing().is_some();
     assert!(talk.closed.is_some() || streams, "it never ends; seed {seed}: {:?}", talk.conn);
 }
 

@@ -482,7 +482,7 @@ impl Operator {
 
     /// Start to stream from `device` and say how.
     fn begin(&mut self, device: Device) -> Result<Run> {
-        let name = device.to_string();
+        let (name, driver) = (device.to_string(), device.driver.clone());
         let Some(wish) = self.wish(&device) else {
             return Err(Error::found("use", name, "it has no usable format".to_owned()));
         };
@@ -514,6 +514,7 @@ impl Operator {
         self.slot.report(|state| {
             *state = CameraState {
                 device: Some(name),
+                driver: Some(driver),
                 format: Some(format.to_string()),
                 width: size.0,
                 height: size.1,

@@ -5,6 +5,7 @@
 
 use askama::{Error, Template};
 
+use super::plot::Plot;
 use super::site::encode;
 use crate::http::page::{Place, Shell};
 use crate::http::phrases::Lang;
@@ -141,7 +142,7 @@ impl Outcome {
 #[derive(Template)]
 #[template(
     ext = "html",
-    source = r#"<details class="confirm">
+    source = r#"<details class="confirm change">
 <summary class="button">{{ lang.say("Delete…") }}</summary>
 <div>
 <p>{{ lang.say("Deleted photos cannot be brought back.") }}</p>
@@ -185,9 +186,9 @@ struct Confirm<'a> {
 <p id="choice" hidden><label><input type="checkbox" id="all"> {{ lang.say("Select all") }}</label>
 <output data-selected="{{ lang.say("{} selected") }}"></output></p>
 <button class="button" formaction="gallery/archive">{{ lang.say("Download") }}</button>
-<button class="button" formaction="gallery/keep" name="keep" value="1" title="
+<button class="button change" formaction="gallery/keep" name="keep" value="1" title="
   {{- lang.say("Never deleted to make room for new photos") }}">{{ lang.say("Keep") }}</button>
-<button class="button" formaction="gallery/keep" name="keep" value="0">
+<button class="button change" formaction="gallery/keep" name="keep" value="0">
 {{- lang.say("Stop keeping") }}</button>
 {{ confirm()|safe }}
 </div>
@@ -265,7 +266,7 @@ pub fn gallery(gallery: &Gallery, lang: Lang) -> Result<String, Error> {
 <p class="said" role="status">{{ outcome }}</p>
 {% endif -%}
 <p>{{ lang.say("There are no photos yet.") }}</p>
-<form method="post" action="{{ root }}photo">
+<form class="change" method="post" action="{{ root }}photo">
 <button class="button main">{{ lang.say("Take a photo") }}</button>
 </form>
 "#
@@ -336,9 +337,9 @@ pub struct View {
 <a class="button" href="{{ root }}gallery">{{ lang.say("Gallery") }}</a>
 <a class="button" href="{{ root }}pic/{{ photo.address() }}" download>{{ lang.say("Download") }}</a>
 {% if photo.kept -%}
-<button class="button" name="keep" value="0">{{ lang.say("Stop keeping") }}</button>
+<button class="button change" name="keep" value="0">{{ lang.say("Stop keeping") }}</button>
 {% else -%}
-<button class="button" name="keep" value="1" title="
+<button class="button change" name="keep" value="1" title="
   {{- lang.say("Never deleted to make room for new photos") }}">{{ lang.say("Keep") }}</button>
 {% endif -%}
 {{ confirm()|safe }}
@@ -439,14 +440,14 @@ const UNTIL: &[(u64, &str)] = &[(3_600, "1h"), (28_800, "8h"), (86_400, "24h"), 
 <p class="trouble">{{ lang.fill("The last one failed: {}", [lang.sentence(trouble).as_ref()]) }}</p>
 {% endif -%}
 </div>
-<form method="post" action="interval">
+<form class="change" method="post" action="interval">
 <button class="button main" name="stop" value="1">{{ lang.say("Stop") }}</button>
 </form>
 <h2>{{ lang.say("Start anew") }}</h2>
 {% else -%}
 <p>{{ lang.say("The camera can take a photo by itself, again and again.") }}</p>
 {% endif -%}
-<form class="fields" method="post" action="interval">
+<form class="fields change" method="post" action="interval">
 <label>{{ lang.say("A photo every") }}
 <select name="every">
 {% for (text, written) in choices(EVERY) -%}
@@ -496,27 +497,54 @@ fn fresh(title: &str, place: Place, content: &str, lang: Lang) -> Result<String,
 pub struct Status {
     /// A phrase of the table, and the value as people read it.
     pub rows: Vec<(&'static str, String)>,
+    pub plots: Vec<Plot>,
+    /// Where from, frames a second, frames missed, age of the picture, for how long.
+    pub watching: Vec<[String; 5]>,
 }
 
 #[derive(Template)]
 #[template(
     ext = "html",
     source = r#"<h1>{{ lang.say("Status") }}</h1>
-<table class="status" data-fresh>
-{% for (what, value) in rows -%}
+<div data-fresh>
+<table class="status">
+{% for (what, value) in status.rows -%}
 <tr><th scope="row">{{ lang.say(what) }}</th><td>{{ value }}</td></tr>
 {% endfor -%}
 </table>
+{% if !status.plots.is_empty() -%}
+<h2>{{ lang.say("The last minutes") }}</h2>
+<div class="plots">
+{% for plot in status.plots -%}
+<figure><figcaption>{{ plot.title }} <span class="soft">≤ {{ plot.most }}</span></figcaption>
+<svg viewBox="0 -2 300 64" preserveAspectRatio="none" role="img" aria-label="{{ plot.title }}"><path
+  d="{{ plot.path }}"/></svg></figure>
+{% endfor -%}
+</div>
+{% endif -%}
+{% if !status.watching.is_empty() -%}
+<h2>{{ lang.say("Viewers") }}</h2>
+<table>
+<tr>
+{%- for head in ["Address", "Frames a second", "Frames missed", "Age of the picture", "For"] -%}
+<th scope="col">{{ lang.say(head) }}</th>
+{%- endfor %}</tr>
+{% for viewer in status.watching -%}
+<tr>{% for value in viewer %}<td>{{ value }}</td>{% endfor %}</tr>
+{% endfor -%}
+</table>
+{% endif -%}
+</div>
 "#
 )]
 struct StatusPage<'a> {
-    rows: &'a [(&'static str, String)],
+    status: &'a Status,
     lang: Lang,
 }
 
 /// The page at `/status`.
 pub fn status(status: &Status, lang: Lang) -> Result<String, Error> {
-    let content = StatusPage { rows: &status.rows, lang }.render()?;
+    let content = StatusPage { status, lang }.render()?;
     fresh(lang.say("Status"), Place::Status, &content, lang)
 }
 
@@ -720,7 +748,8 @@ mod tests {
     #[test]
     fn the_status_is_a_table() {
         let rows = vec![("Viewers", "2".to_owned()), ("Camera", "<b>".to_owned())];
-        let page = status(&Status { rows }, Lang::Chinese).unwrap();
+        let page = status(&Status { rows, plots: Vec::new(), watching: Vec::new() }, Lang::Chinese)
+            .unwrap();
         expect(&page, &["<th scope=\"row\">观看人数</th><td>2</td>", "<td>&#60;b&#62;</td>"]);
         expect(&page, &["fresh.js", "aria-current=\"true\">状态</a>"]);
     }

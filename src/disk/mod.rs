@@ -16,17 +16,21 @@ mod archive;
 mod changes;
 mod folder;
 mod gallery;
+mod metrics;
 mod notes;
 mod page;
 mod photo;
 mod photos;
+mod plot;
 mod site;
 mod status;
 mod thumbnail;
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -44,7 +48,7 @@ pub use self::photo::PhotoName;
 pub use self::photos::Outcome;
 use self::photos::Photos;
 use self::site::{Page, Site};
-pub use self::status::{Drops, Facts, Interval};
+pub use self::status::{Drops, Facts, Interval, Memory, Sample, Viewer};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -80,6 +84,8 @@ pub enum Task {
     Archive(Vec<PhotoName>),
     /// How the house stands, as a page or for a program.
     Status { facts: Box<Facts>, page: bool, lang: Lang },
+    /// The same for Prometheus.
+    Metrics(Box<Facts>),
     /// How the interval photos stand.
     Interval { interval: Option<Interval>, page: bool, lang: Lang },
     /// Bytes of a file that an answer brought.
@@ -134,6 +140,18 @@ pub struct Disk {
     /// Chunks for which the queue had no room. INVARIANT: one a guest at most, since a guest
     /// asks for its next chunk when it has sent the last.
     waiting: VecDeque<Job<Task>>,
+}
+
+/// A small file of the operator's, read at the start.
+pub fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
+    let failed = |source| Error::new("read", path.display(), source);
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    let read = file.take(bytes_max + 1).read_to_string(&mut text).map_err(failed)?;
+    match read as u64 <= bytes_max {
+        true => Ok(text),
+        false => Err(Error::found("read", path.display(), "it is too large".to_owned())),
+    }
 }
 
 /// The queue is full.
@@ -271,6 +289,7 @@ impl Work<Task> for Reader {
             Task::Status { facts, page: person, lang } => {
                 page(self.photos.status(&facts, person, lang).map(Some))
             }
+            Task::Metrics(facts) => page(self.photos.metrics(&facts).map(Some)),
             Task::Interval { interval, page: person, lang } => {
                 page(self.photos.interval(interval.as_ref(), person, lang).map(Some))
             }

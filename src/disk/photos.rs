@@ -8,6 +8,7 @@ use super::album::{Album, Place};
 use super::archive::Archive;
 use super::folder::{Entry, Folder};
 use super::gallery::{self, Shown};
+use super::metrics;
 use super::photo::{Moment, PhotoName};
 use super::site::{Page, REVALIDATE, serve};
 use super::status::{self, Facts, Interval};
@@ -148,6 +149,10 @@ impl Photos {
             true => in_language(status::page(facts, &self.album, lang)?, lang),
             false => whole(JSON, status::json(facts, &self.album)?),
         })
+    }
+
+    pub fn metrics(&self, facts: &Facts) -> Result<Page> {
+        Ok(whole(metrics::METRICS, metrics::text(facts, &self.album)))
     }
 
     pub fn interval(&self, interval: Option<&Interval>, page: bool, lang: Lang) -> Result<Page> {

@@ -106,12 +106,11 @@ fn built_in(name: &str, bytes: &'static [u8], mut found: Validators, lang: Lang)
     with_policy(page(name, found, body)).in_language(lang)
 }
 
-/// The same address with a slash at its end. `path` has none at its start.
+/// The same address with a slash at its end, said so that it holds below a folder of a proxy too.
 pub fn moved_to_folder(path: &str) -> Response {
-    let target: String =
-        path.split('/').flat_map(|segment| ["/".to_owned(), encode(segment)]).collect();
+    let name = path.rsplit('/').next().unwrap_or(path);
     Response::sentence(Status::MovedPermanently, "This is a folder.")
-        .field("Location", format!("{target}/"))
+        .field("Location", format!("./{}/", encode(name)))
 }
 
 /// A path segment as it stands in a URL.

@@ -3,13 +3,17 @@
 //! The loop brings what it knows (`Facts`); what the disk knows is added here, and the time, since
 //! the time zone is a file.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
+use rustix::param::page_size;
 use serde::{Serialize, Serializer};
 
 use super::album::Album;
 use super::gallery::{self, size, span};
 use super::photo::Moment;
+use super::plot;
 use crate::error::{Error, Result};
 use crate::frame::CameraState;
 use crate::http::phrases::Lang;
@@ -18,16 +22,89 @@ use crate::http::phrases::Lang;
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub camera: CameraState,
+    /// Frames a second asked of the camera, if anybody did.
+    pub fps_asked: Option<u32>,
     /// Frames a second that come now; none if there are none.
     pub fps_real: Option<f64>,
+    /// Seconds since the newest frame was captured; none if there is none.
+    pub age: Option<f64>,
     /// The newest frame's number.
     pub frames: u64,
     pub drops: Drops,
     /// Who watches.
     pub viewers: usize,
+    pub watching: Vec<Viewer>,
+    /// Open ones, the viewers' too.
+    pub connections: usize,
+    /// By the first digit of their status, from 1 on.
+    pub answers: [u64; 5],
+    pub bytes_sent: u64,
+    /// By all viewers, those too who have gone.
+    pub frames_sent: u64,
+    pub frames_late: u64,
+    pub frames_unasked: u64,
+    pub wrong_passwords: u64,
     /// Seconds since the start.
     pub uptime: u64,
     pub interval: Option<Interval>,
+    /// The oldest first.
+    pub history: Vec<Sample>,
+}
+
+/// One viewer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Viewer {
+    /// For operators only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// For how long it has been watching.
+    pub seconds: u64,
+    /// Pixels that its frames may be wide; none: as they are.
+    pub width: Option<u32>,
+    /// Frames a second that it takes.
+    #[serde(serialize_with = "tenths")]
+    pub fps: f64,
+    pub frames: u64,
+    /// Frames that passed while it was busy with another.
+    pub late: u64,
+    /// Frames that were more than it asked for.
+    pub unasked: u64,
+    /// Whether it would be given a frame now.
+    pub gate_open: bool,
+    /// Bytes that the kernel holds for it.
+    pub queued: u64,
+    /// Seconds since what it sees was captured.
+    #[serde(serialize_with = "milliseconds")]
+    pub age: Option<f64>,
+}
+
+/// How it stood at one time.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    pub seconds_ago: f64,
+    pub fps: f64,
+    pub viewers: usize,
+    /// Bytes resident.
+    pub memory: u64,
+}
+
+/// The memory of this process, by the kernel's account. Reading it waits for no disk.
+#[derive(Debug)]
+pub struct Memory(Option<File>);
+
+impl Memory {
+    pub fn open() -> Memory {
+        Memory(File::open("/proc/self/statm").ok())
+    }
+
+    /// Bytes that are resident; none if the kernel does not tell.
+    pub fn resident(&self) -> Option<u64> {
+        let mut text = [0; 128];
+        let length = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = str::from_utf8(&text[..length]).ok()?;
+        let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+        Some(pages * page_size() as u64)
+    }
 }
 
 /// Frames of the device that were not shown, by reason.
@@ -60,6 +137,11 @@ struct Status<'f> {
     uptime: u64,
     camera: Camera<'f>,
     viewers: usize,
+    watching: &'f [Viewer],
+    connections: usize,
+    wrong_passwords: u64,
+    /// Bytes of this process that are resident.
+    memory: Option<u64>,
     /// None if the folder cannot be listed.
     photos: Option<Photos>,
     interval: Option<&'f Interval>,
@@ -70,7 +152,11 @@ struct Status<'f> {
 struct Camera<'f> {
     #[serde(flatten)]
     state: &'f CameraState,
+    fps_asked: Option<u32>,
     fps_real: Option<f64>,
+    /// Seconds since the newest frame was captured.
+    #[serde(serialize_with = "milliseconds")]
+    age: Option<f64>,
     frames: u64,
     drops: Drops,
 }
@@ -94,11 +180,17 @@ pub fn json(facts: &Facts, album: &Album) -> Result<Vec<u8>> {
         uptime: facts.uptime,
         camera: Camera {
             state: &facts.camera,
+            fps_asked: facts.fps_asked,
             fps_real: facts.fps_real.map(|fps| (fps * 10.0).round() / 10.0),
+            age: facts.age,
             frames: facts.frames,
             drops: facts.drops,
         },
         viewers: facts.viewers,
+        watching: &facts.watching,
+        connections: facts.connections,
+        wrong_passwords: facts.wrong_passwords,
+        memory: Memory::open().resident(),
         photos: photos(album),
         interval: facts.interval.as_ref(),
         disk: Disk { free: album.free().ok() },
@@ -145,7 +237,20 @@ pub fn page(facts: &Facts, album: &Album, lang: Lang) -> Result<String> {
     rows.push(("Running for", span(whole(facts.uptime), lang)));
     rows.push(("Time", for_people(SystemTime::now())));
     rows.push(("Version", env!("CARGO_PKG_VERSION").to_owned()));
-    gallery::status(&gallery::Status { rows }, lang).map_err(failed)
+    let plots = plot::plots(&facts.history, lang);
+    let watching = facts.watching.iter().map(|viewer| watching(viewer, lang)).collect();
+    gallery::status(&gallery::Status { rows, plots, watching }, lang).map_err(failed)
+}
+
+/// A row of the table of those who watch.
+fn watching(viewer: &Viewer, lang: Lang) -> [String; 5] {
+    [
+        viewer.address.clone().unwrap_or_default(),
+        format!("{:.1}", viewer.fps),
+        viewer.late.to_string(),
+        viewer.age.map_or(String::new(), |age| format!("{age:.2} s")),
+        span(whole(viewer.seconds), lang),
+    ]
 }
 
 /// What a person sees of the interval photos, with the buttons that start and stop them.
@@ -177,6 +282,17 @@ fn for_people(time: SystemTime) -> String {
 
 fn local(time: SystemTime) -> String {
     Moment::local(time).map(|moment| moment.to_string()).unwrap_or_default()
+}
+
+fn tenths<S: Serializer>(number: &f64, out: S) -> std::result::Result<S::Ok, S::Error> {
+    ((number * 10.0).round() / 10.0).serialize(out)
+}
+
+fn milliseconds<S: Serializer>(
+    seconds: &Option<f64>,
+    out: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    seconds.map(|seconds| (seconds * 1000.0).round() / 1000.0).serialize(out)
 }
 
 fn as_local<S: Serializer>(

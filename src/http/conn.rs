@@ -27,14 +27,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Now;
+use super::origins::Origins;
 use super::outbox::{Outbox, Piece};
-use super::page::{dress, translate};
+use super::page::{dress, for_viewer, translate};
 use super::request::{self, BodyReader, Framing, Method, Reject, Request, Version};
 use super::response::{Body, Delivery, Part, Response, STREAM_START, Status};
-use crate::frame::{Frame, Pace};
+use super::viewing::{Totals, Viewing};
+use crate::frame::Frame;
 use crate::limits::{
     BODY_TIME_MAX, CHUNK_BYTES, DRAIN_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX,
-    INBOX_BYTES_MAX, LOGGED_TARGET_CHARS_MAX, REPEAT_FPS_MIN, STALL_TIME_MAX,
+    INBOX_BYTES_MAX, LOGGED_TARGET_CHARS_MAX, STALL_TIME_MAX,
 };
 
 /// Where a client stands.
@@ -62,12 +64,8 @@ enum Phase {
         waits: bool,
         close: bool,
     },
-    /// Frames are being sent; the number of the last one, how many in all.
-    Stream {
-        shown: Option<u64>,
-        frames: u64,
-        pace: Option<Pace>,
-    },
+    /// Frames are being sent.
+    Stream(Viewing),
     /// All is said. What the client still sends is swallowed, so that the kernel's reset for
     /// unread bytes does not overtake the answer. `cut`: our half is closed.
     Drain {
@@ -130,12 +128,16 @@ pub struct Conn {
     /// When the client last took bytes, or was last owed some after it had been owed none.
     progress: Instant,
     report: Option<Report>,
+    /// What a viewer had seen when it was closed.
+    seen: Totals,
+    /// Whose pages may read what is answered.
+    origins: Arc<Origins>,
 }
 
 // ---- inputs ---------------------------------------------------------------------------------
 
 impl Conn {
-    pub fn new(now: Now) -> Conn {
+    pub fn new(origins: Arc<Origins>, now: Now) -> Conn {
         Conn {
             phase: Phase::Head { looked: 0, kept: false },
             inbox: Vec::new(),
@@ -144,12 +146,14 @@ impl Conn {
             since: now.instant,
             progress: now.instant,
             report: None,
+            seen: Totals::default(),
+            origins,
         }
     }
 
     /// A client for whom there is no seat: it is told so and drained.
-    pub fn refused(response: Response, now: Now) -> Conn {
-        let mut conn = Conn::new(now);
+    pub fn refused(response: Response, origins: Arc<Origins>, now: Now) -> Conn {
+        let mut conn = Conn::new(origins, now);
         conn.reply_and_close(response, now);
         conn
     }
@@ -188,9 +192,13 @@ impl Conn {
     pub fn answer(&mut self, mut response: Response, now: Now) {
         let Phase::Asked(request) = &self.phase else { return };
         response = match request.wants_page {
-            true => dress(response, request.lang),
+            true => dress(response, request),
             false => translate(response, request.lang),
         };
+        if !request.may_change {
+            response = for_viewer(response);
+        }
+        self.origins.stamp(&mut response, request);
         let part = response.fit(request);
         let head_only = request.method == Method::Head;
         let fps = match response.body {
@@ -214,7 +222,7 @@ impl Conn {
             (Some(fps), false) => {
                 self.owe(Piece::Bytes(Cow::Borrowed(STREAM_START)), now);
                 self.inbox = Vec::new();
-                Phase::Stream { shown: None, frames: 0, pace: fps.map(Pace::new) }
+                Phase::Stream(Viewing::new(fps, now.instant))
             }
             (_, true) => Phase::Reply { pulled: 0..0, waits: false, close },
             _ => Phase::Reply {
@@ -241,14 +249,14 @@ impl Conn {
 
     /// Whether a viewer could take this frame: its outbox is empty, the frame newer than its last.
     pub fn lacks(&self, frame: &Frame) -> bool {
-        let Phase::Stream { shown, .. } = &self.phase else { return false };
-        self.outbox.is_empty() && shown.is_none_or(|shown| frame.number > shown)
+        let Phase::Stream(viewing) = &self.phase else { return false };
+        self.outbox.is_empty() && viewing.lacks(frame)
     }
 
     /// Whether a viewer would take this frame if it were offered now.
     pub fn wants(&self, frame: &Frame, now: Now) -> bool {
-        let Phase::Stream { pace, .. } = &self.phase else { return false };
-        self.lacks(frame) && pace.as_ref().is_none_or(|pace| pace.would_allow(now.instant))
+        let Phase::Stream(viewing) = &self.phase else { return false };
+        self.lacks(frame) && viewing.is_due(now.instant)
     }
 
     /// Give a viewer this frame, if it can take one now: its outbox is empty, the frame is newer
@@ -257,21 +265,16 @@ impl Conn {
         if !self.lacks(&part.frame) {
             return;
         }
-        let Phase::Stream { shown, frames, pace } = &mut self.phase else { return };
-        *shown = Some(part.frame.number);
-        if pace.as_mut().is_some_and(|pace| !pace.allows(now.instant)) {
-            return;
+        let Phase::Stream(viewing) = &mut self.phase else { return };
+        if viewing.take(&part.frame, now.instant) {
+            self.owe_part(part, now);
         }
-        *frames += 1;
-        self.owe_part(part, now);
     }
 
     /// Give an idle viewer the frame it has once more, unless it asked for a low rate.
     pub fn repeat(&mut self, part: &Arc<Part>, now: Now) {
-        let Phase::Stream { shown, frames, pace } = &self.phase else { return };
-        let slow = pace.as_ref().is_some_and(|pace| pace.fps() <= REPEAT_FPS_MIN);
-        let has_it = *shown == Some(part.frame.number) && *frames > 0;
-        if has_it && !slow && self.outbox.is_empty() {
+        let Phase::Stream(viewing) = &self.phase else { return };
+        if viewing.repeats(&part.frame) && self.outbox.is_empty() {
             self.owe_part(part, now);
         }
     }
@@ -299,6 +302,7 @@ impl Conn {
     /// End at once, whatever is owed.
     pub fn close(&mut self, reason: Close) {
         if !matches!(self.phase, Phase::Closed(_)) {
+            self.seen = self.totals();
             self.phase = Phase::Closed(reason);
         }
     }
@@ -323,7 +327,7 @@ impl Conn {
                 let length = (pulled.end - pulled.start).min(CHUNK_BYTES as u64) as usize;
                 Some(Need::Chunk { offset: pulled.start, length })
             }
-            Phase::Stream { .. } if self.outbox.is_empty() => Some(Need::Frame),
+            Phase::Stream(_) if self.outbox.is_empty() => Some(Need::Frame),
             Phase::Drain { cut } if !*cut && self.outbox.is_empty() => {
                 *cut = true;
                 Some(Need::HalfClose)
@@ -336,6 +340,14 @@ impl Conn {
     /// The request that waits for its answer.
     pub fn request(&self) -> Option<&Request> {
         match &self.phase {
+            Phase::Asked(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The same, for the house to note what it knows of who asks.
+    pub fn request_mut(&mut self) -> Option<&mut Request> {
+        match &mut self.phase {
             Phase::Asked(request) => Some(request),
             _ => None,
         }
@@ -361,7 +373,7 @@ impl Conn {
         match self.phase {
             _ if self.ended => 0,
             Phase::Head { .. } | Phase::Body { .. } => INBOX_BYTES_MAX - self.inbox.len(),
-            Phase::Stream { .. } | Phase::Drain { .. } => INBOX_BYTES_MAX,
+            Phase::Stream(_) | Phase::Drain { .. } => INBOX_BYTES_MAX,
             _ => 0,
         }
     }
@@ -391,12 +403,17 @@ impl Conn {
         self.report.take()
     }
 
-    /// How many frames a viewer was given; none if it is no viewer.
-    pub fn frames(&self) -> Option<u64> {
-        match self.phase {
-            Phase::Stream { frames, .. } => Some(frames),
+    /// How a viewer fares; none if it is no viewer.
+    pub fn viewing(&self) -> Option<&Viewing> {
+        match &self.phase {
+            Phase::Stream(viewing) => Some(viewing),
             _ => None,
         }
+    }
+
+    /// What a viewer has seen, also when it is closed.
+    pub fn totals(&self) -> Totals {
+        self.viewing().map_or(self.seen, Viewing::totals)
     }
 
     /// Whether the connection is between two requests: the one to give up when seats are short.

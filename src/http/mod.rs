@@ -3,11 +3,13 @@
 //! Bytes and answers go in, wants and bytes come out; `net` moves them. RFC 9110, RFC 9112.
 
 pub mod conn;
+pub mod origins;
 pub mod outbox;
 pub mod page;
 pub mod phrases;
 pub mod request;
 pub mod response;
+pub mod viewing;
 
 use std::time::{Instant, SystemTime};
 

@@ -3,12 +3,17 @@
 use askama::Template;
 
 use super::phrases::Lang;
+use super::request::Request;
 use super::response::{Body, Response};
 
+/// The field that our own pages have, and no others.
+pub const POLICY: &str = "Content-Security-Policy";
 /// What a page of ours may load: its own files, and nothing inline. The operator's own pages
 /// have the policy that they bring.
 const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; \
     base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
+/// The end of it, to which other origins may be added.
+pub const FRAME_POLICY: &str = "frame-ancestors 'self'";
 
 /// The content type of a page of ours.
 pub const HTML: &str = "text/html; charset=utf-8";
@@ -16,7 +21,7 @@ pub const HTML: &str = "text/html; charset=utf-8";
 /// The answer with the policy of our own pages, if it is a page.
 pub fn with_policy(page: Response) -> Response {
     match page.content_type.starts_with("text/html") {
-        true => page.field("Content-Security-Policy", PAGE_POLICY),
+        true => page.field(POLICY, PAGE_POLICY),
         false => page,
     }
 }
@@ -114,19 +119,35 @@ pub fn translate(mut response: Response, lang: Lang) -> Response {
 
 /// An error's sentence in the site's look and in the visitor's language, for a person in a
 /// browser. What is no sentence stays as it is.
-pub fn dress(mut response: Response, lang: Lang) -> Response {
+pub fn dress(mut response: Response, request: &Request) -> Response {
+    let lang = request.lang;
     let Some(sentence) = sentence_of(&response) else { return response };
     let title = lang.sentence(&response.status.line()[4..]);
     let page = Sentence { title: &title, sentence: &lang.sentence(&sentence) }.render().and_then(
         |content| {
-            let (root, place, kind) = ("/", Place::Aside, "note");
-            Shell { lang, title: &title, root, place, kind, files: &[], content: &content }.render()
+            let (root, place, kind) = ("../".repeat(request.depth), Place::Aside, "note");
+            let (root, files) = (root.as_str(), &[][..]);
+            Shell { lang, title: &title, root, place, kind, files, content: &content }.render()
         },
     );
     let Ok(page) = page else { return translate(response, lang) }; // the sentence will do
     response.body = Body::Bytes(page.into_bytes().into());
     response.content_type = HTML.into();
     with_policy(response)
+}
+
+/// One of our pages for who may only look: what changes something is hidden (`app.css`).
+pub fn for_viewer(mut response: Response) -> Response {
+    let ours = response.fields.iter().any(|(name, _)| *name == POLICY);
+    let Body::Bytes(bytes) = &response.body else { return response };
+    if ours && let Ok(page) = str::from_utf8(bytes) {
+        let page = page.replacen("<body", "<body data-role=\"viewer\"", 1);
+        response.body = Body::Bytes(page.into_bytes().into());
+        if let Some(etag) = &mut response.validators.etag {
+            *etag = format!("{}-viewer\"", etag.trim_end_matches('"'));
+        }
+    }
+    response
 }
 
 fn sentence_of(response: &Response) -> Option<String> {

@@ -382,7 +382,16 @@ const PHRASES: &[(&str, &str)] = &[
     ("This form is too large.", "表单内容过大。"),
     ("These are too many photos at once.", "一次选择的照片过多。"),
     ("There are too many downloads at once; try again later.", "同时下载的人过多，请稍后再试。"),
+    ("The last minutes", "最近几分钟"),
+    ("Memory", "内存"),
+    ("Address", "地址"),
+    ("Frames missed", "错过的帧"),
+    ("Age of the picture", "画面延迟"),
     ("This site is ending.", "网站正在关闭。"),
+    ("The site is in that folder.", "网站在该目录下。"),
+    ("This site wants a name and a password.", "本网站需要用户名和密码。"),
+    ("Too many wrong passwords; try again later.", "密码错误次数过多，请稍后再试。"),
+    ("You may look at this site, and change nothing.", "您可以浏览本网站，但不能更改任何内容。"),
     ("It is done.", "已完成。"),
 ];
 

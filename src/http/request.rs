@@ -41,6 +41,8 @@ pub struct Request {
     /// segment, no NUL and no backslash; a `/` at the end is kept. None if the target's path
     /// cannot name anything here; that is a 404, not a 400.
     pub path: Option<String>,
+    /// Folders that its address is below the site's start, as a browser counts them.
+    pub depth: usize,
     /// What followed the `?`, still encoded.
     pub query: String,
     /// Name and port from `Host` or an absolute target; none in HTTP/1.0 without.
@@ -54,6 +56,16 @@ pub struct Request {
     /// Where a browser says that the request comes from.
     pub origin: Option<String>,
     pub fetch_site: Option<String>,
+    /// A browser asks whether a page of another origin may ask: a preflight.
+    pub is_preflight: bool,
+    /// The proof of who asks.
+    pub authorization: Option<String>,
+    /// For whom the proxies on the way say that they ask, the nearest last.
+    pub forwarded_for: Option<String>,
+    /// Whether the house lets who asks change something; until it has said so, it does not.
+    pub may_change: bool,
+    /// The site's folder was taken off the path, if it was there.
+    entered: bool,
     pub if_none_match: Option<String>,
     pub if_modified_since: Option<String>,
     pub if_range: Option<String>,
@@ -70,6 +82,20 @@ impl Request {
     /// All values of a query parameter, decoded.
     pub fn query_values<'r>(&'r self, name: &'r str) -> impl Iterator<Item = Cow<'r, str>> {
         values_of(self.query.as_bytes(), name)
+    }
+}
+
+impl Request {
+    /// The site's start is the folder `base` for who asks (`/camera`; `--base-path`). A proxy may
+    /// have taken it off the path, or not.
+    pub fn enter(&mut self, base: &str) {
+        let Some(path) = &self.path else { return };
+        let below = path.strip_prefix(base).filter(|below| below.starts_with('/'));
+        if let Some(below) = below.filter(|below| below.len() < path.len() && !self.entered) {
+            self.path = Some(below.to_owned());
+            self.depth = self.depth.saturating_sub(base.matches('/').count());
+        }
+        self.entered = true;
     }
 }
 
@@ -161,6 +187,7 @@ fn understand(parsed: &httparse::Request) -> Result<Head, Reject> {
         version,
         target: target.to_owned(),
         path: clean_path(path),
+        depth: path.matches('/').count().saturating_sub(1),
         query: query.to_owned(),
         host,
         keep_alive: keeps_alive(headers, version)?,
@@ -168,6 +195,12 @@ fn understand(parsed: &httparse::Request) -> Result<Head, Reject> {
         lang: Lang::wanted(&list(headers, "accept-language")?.unwrap_or_default()),
         origin: text(headers, "origin")?.map(str::to_owned),
         fetch_site: text(headers, "sec-fetch-site")?.map(str::to_owned),
+        is_preflight: method == Method::Options
+            && text(headers, "access-control-request-method")?.is_some(),
+        authorization: text(headers, "authorization")?.map(str::to_owned),
+        forwarded_for: list(headers, "x-forwarded-for")?,
+        may_change: false,
+        entered: false,
         if_none_match: list(headers, "if-none-match")?,
         if_modified_since: text(headers, "if-modified-since")?.map(str::to_owned),
         if_range: text(headers, "if-range")?.map(str::to_owned),

@@ -25,6 +25,7 @@ pub enum Status {
     SeeOther,
     NotModified,
     BadRequest,
+    Unauthorized,
     Forbidden,
     NotFound,
     MethodNotAllowed,
@@ -33,6 +34,7 @@ pub enum Status {
     RangeNotSatisfiable,
     ExpectationFailed,
     Misdirected,
+    TooManyRequests,
     HeadTooLarge,
     InternalError,
     NotImplemented,
@@ -52,6 +54,7 @@ impl Status {
             Status::SeeOther => "303 See Other",
             Status::NotModified => "304 Not Modified",
             Status::BadRequest => "400 Bad Request",
+            Status::Unauthorized => "401 Unauthorized",
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
@@ -60,6 +63,7 @@ impl Status {
             Status::RangeNotSatisfiable => "416 Range Not Satisfiable",
             Status::ExpectationFailed => "417 Expectation Failed",
             Status::Misdirected => "421 Misdirected Request",
+            Status::TooManyRequests => "429 Too Many Requests",
             Status::HeadTooLarge => "431 Request Header Fields Too Large",
             Status::InternalError => "500 Internal Server Error",
             Status::NotImplemented => "501 Not Implemented",
@@ -89,6 +93,8 @@ pub struct Response {
     pub validators: Validators,
     /// The language that was chosen for the visitor, if there was a choice.
     pub language: Option<Lang>,
+    /// It depends on the origin of the page that asked.
+    pub by_origin: bool,
     pub body: Body,
 }
 
@@ -122,6 +128,7 @@ impl Response {
             fields: Vec::new(),
             validators: Validators::default(),
             language: None,
+            by_origin: false,
             body,
         }
     }
@@ -275,8 +282,13 @@ impl Response {
             write!(out, "Last-Modified: {}\r\n", httpdate::fmt_http_date(modified))?;
         }
         if let Some(language) = self.language {
-            let tag = language.tag();
-            write!(out, "Content-Language: {tag}\r\nVary: Accept-Language\r\n")?;
+            write!(out, "Content-Language: {}\r\n", language.tag())?;
+        }
+        match (self.language, self.by_origin) {
+            (None, false) => {}
+            (Some(_), false) => out.write_str("Vary: Accept-Language\r\n")?,
+            (None, true) => out.write_str("Vary: Origin\r\n")?,
+            (Some(_), true) => out.write_str("Vary: Accept-Language, Origin\r\n")?,
         }
         for (name, value) in &self.fields {
             debug_assert!(!value.contains(['\r', '\n']), "a field's value is one line");

@@ -43,6 +43,11 @@ impl Gate {
         self.given += bytes as u64;
     }
 
+    /// Bytes that the kernel was given in all.
+    pub fn given(&self) -> u64 {
+        self.given
+    }
+
     /// Whether the next frame may be begun.
     pub fn is_open(&mut self, socket: BorrowedFd, now: Instant) -> io::Result<bool> {
         self.decide(queued(socket)?, || Link::of(socket), now)
@@ -167,9 +172,13 @@ impl Link {
                 &mut length,
             )
         };
-        match result {
-            0 => Ok(Link::read(&info)),
-            _ => Err(io::Error::last_os_error()),
+        match (result, io::Error::last_os_error()) {
+            (0, _) => Ok(Link::read(&info)),
+            // A socket of this machine has no way, only a reader.
+            (_, error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                Ok(Link { rtt: 0, rtt_min: 0, rate: 0 })
+            }
+            (_, error) => Err(error),
         }
     }
 
@@ -187,7 +196,7 @@ impl Link {
 }
 
 /// Bytes that the kernel holds for the other end: not sent, or sent and not acknowledged.
-fn queued(socket: BorrowedFd) -> io::Result<u64> {
+pub fn queued(socket: BorrowedFd) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes one int.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };

@@ -5,4 +5,5 @@ mod gate;
 mod listen;
 mod peer;
 mod shutter;
+mod socket;
 pub mod server;

@@ -1,15 +1,14 @@
 //! A client at our end: its socket, what we know of it, and its machine. The one place where a
 //! socket's error becomes a close.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, ErrorKind, IoSlice, Read};
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mio::net::TcpStream;
-
-use super::gate::Gate;
+use super::gate::{Gate, queued};
+use super::socket::{Address, Socket};
 use crate::disk::{OpenFile, Ticket};
 use crate::frame::{Frame, Picture, Watch};
 use crate::http::Now;
@@ -23,8 +22,10 @@ use crate::limits::{READ_BYTES, READS_MAX, WRITE_PIECES_MAX};
 /// kernel says "would block".
 #[derive(Debug)]
 pub struct Peer {
-    pub socket: TcpStream,
-    pub address: SocketAddr,
+    pub socket: Socket,
+    pub address: Address,
+    /// For whom a proxy that is trusted made its last request.
+    pub behind: Option<IpAddr>,
     /// Counts all guests; tells this one from an earlier one in the same seat.
     pub guest: u64,
     pub readable: bool,
@@ -68,10 +69,11 @@ impl SnapshotWait {
 }
 
 impl Peer {
-    pub fn new(socket: TcpStream, address: SocketAddr, guest: u64, conn: Conn, now: Now) -> Peer {
+    pub fn new(socket: Socket, address: Address, guest: u64, conn: Conn, now: Now) -> Peer {
         Peer {
             socket,
             address,
+            behind: None,
             guest,
             readable: true,
             writable: true,
@@ -86,6 +88,16 @@ impl Peer {
             gate: Gate::new(now.instant),
             file: None,
         }
+    }
+
+    /// Where its requests come from.
+    pub fn client(&self) -> IpAddr {
+        self.behind.unwrap_or(self.address.ip())
+    }
+
+    /// Bytes of ours that the kernel still holds for it.
+    pub fn queued(&self) -> u64 {
+        queued(self.socket.as_fd()).unwrap_or(0)
     }
 
     /// In how many eighths of a picture so `wide` it wants frames.
@@ -208,7 +220,7 @@ impl Peer {
 }
 
 /// One vectored write; how many bytes went, how many were offered.
-fn write_pieces(mut socket: &TcpStream, outbox: &Outbox) -> io::Result<(usize, usize)> {
+fn write_pieces(socket: &Socket, outbox: &Outbox) -> io::Result<(usize, usize)> {
     let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
     let (count, owed) = outbox.fill(&mut slices);
     Ok((socket.write_vectored(&slices[..count])?, owed))

@@ -7,23 +7,28 @@
 //! the cause, so nothing that is queued can be forgotten. The loop never blocks and never spins:
 //! with nothing to do it sleeps until the next deadline, or for ever.
 
+mod admit;
 mod answer;
+mod health;
 
 use std::io::{self, ErrorKind, Read};
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::net::{TcpListener, TcpStream, UnixStream};
+use ipnet::IpNet;
+use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::uname;
 use slab::Slab;
 
-use super::listen::listen;
+use self::health::{Counts, History};
+use super::listen::doors;
 use super::peer::Peer;
 use super::shutter::{Asker, Shutter};
+use super::socket::{Address, Door, Socket};
+use crate::access::Access;
 use crate::camera;
 use crate::config::Config;
 use crate::disk::{Answer, Disk, Task, Ticket};
@@ -31,7 +36,8 @@ use crate::error::{Error, Result};
 use crate::frame::{Frame, FrameSlot, Meter, Picture, Still};
 use crate::http::Now;
 use crate::http::conn::{Close, Conn, Need};
-use crate::http::response::{Part, Response};
+use crate::http::origins::Origins;
+use crate::http::response::{Part, Response, Status};
 use crate::jpeg;
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_MAX, END_TIME_MAX, EVENTS_MAX, HELD_BYTES_MAX, INBOX_BYTES_MAX,
@@ -64,8 +70,20 @@ pub struct Server {
     /// The last frame's number.
     frames: u64,
     meter: Meter,
+    /// Frames a second asked of the camera.
+    fps_asked: Option<u32>,
+    /// Since when somebody has wanted frames without a break.
+    wanted_since: Option<Instant>,
+    counts: Counts,
+    history: History,
     started: Instant,
+    access: Access,
     hosts: Hosts,
+    origins: Arc<Origins>,
+    /// Origins whose pages were refused, each said once.
+    refused_origins: Vec<String>,
+    proxies: Vec<IpNet>,
+    base_path: String,
     viewers_max: usize,
     seats_max: usize,
     peers: Slab<Peer>,
@@ -98,7 +116,7 @@ pub struct Server {
 }
 
 struct Listener {
-    socket: TcpListener,
+    door: Door,
     /// There may be guests at the door.
     accepting: bool,
 }
@@ -132,19 +150,19 @@ impl Server {
         let mut signals = signals().map_err(failed)?;
         poll.registry().register(&mut signals, SIGNAL, Interest::READABLE).map_err(failed)?;
         let mut listeners = Vec::new();
-        for (n, address) in config.listen.iter().enumerate() {
-            let mut socket = listen(*address)?;
+        for (n, mut door) in doors(&config.listen)?.into_iter().enumerate() {
             let token = Token(FIRST_LISTENER + n);
-            poll.registry().register(&mut socket, token, Interest::READABLE).map_err(failed)?;
-            listeners.push(Listener { socket, accepting: true });
+            poll.registry().register(door.source(), token, Interest::READABLE).map_err(failed)?;
+            listeners.push(Listener { door, accepting: true });
         }
+        let password_file = config.password_file.as_deref();
+        let access = Access::open(password_file, config.read_only, waker.clone())?;
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         let own_name = uname().nodename().to_string_lossy().into_owned();
         let disk = Disk::start(config, waker.clone())?;
         let camera = camera::start(config, waker.clone())?;
         for listener in &listeners {
-            let address = listener.socket.local_addr().map_err(failed)?;
-            log::info!("listening on http://{address}/");
+            log::info!("listening on {}", listener.door);
         }
         Ok(Server {
             disk,
@@ -153,8 +171,17 @@ impl Server {
             stills: config.photo_size.is_some(),
             frames: 0,
             meter: Meter::default(),
+            fps_asked: config.fps,
+            wanted_since: None,
+            counts: Counts::default(),
+            history: History::new(),
             started: now.instant,
             hosts: Hosts::new(&config.host_names, &own_name),
+            origins: Arc::new(Origins::new(&config.allow_origins, access.asks())),
+            refused_origins: Vec::new(),
+            proxies: config.trusted_proxies.clone(),
+            base_path: config.base_path.clone(),
+            access,
             viewers_max: config.max_viewers,
             seats_max: seats(config.max_viewers),
             poll,
@@ -257,6 +284,9 @@ impl Server {
             self.newest = None; // from here on it would be a picture of the past
             self.scaling.clear();
             self.meter = Meter::default();
+            self.wanted_since = None;
+        } else {
+            self.wanted_since.get_or_insert(now.instant);
         }
         self.scale(now);
         self.accept(now);
@@ -321,6 +351,12 @@ impl Server {
             }
             self.touch(seat);
         }
+        for ticket in self.access.take(now.instant) {
+            if let Some(seat) = self.seat_of(ticket) {
+                self.answer(seat, now);
+                self.touch(seat);
+            }
+        }
         match self.camera.take_still() {
             Some(Still::Taken(frame)) => {
                 for asker in self.shutter.take_still(&frame) {
@@ -355,6 +391,7 @@ impl Server {
             self.meter.count(now.instant);
         }
         self.frames = frame.number;
+        self.note_sample(now);
         for asker in self.shutter.take(&frame) {
             self.develop(asker, &frame, now);
         }
@@ -411,7 +448,9 @@ impl Server {
         for _ in 0..TURNS_MAX {
             let Some(peer) = self.peers.get_mut(seat) else { return };
             peer.pump(&mut self.buffer, now);
-            report(peer);
+            if let Some(status) = report(peer) {
+                self.counts.answer(status);
+            }
             self.weigh(seat, now);
             let need = self.peers[seat].conn.need();
             let met = need.is_some_and(|need| self.meet(seat, need, now));
@@ -472,7 +511,7 @@ impl Server {
             if full || !self.listeners[door].accepting {
                 return;
             }
-            let error = match self.listeners[door].socket.accept() {
+            let error = match self.listeners[door].door.accept() {
                 Ok((socket, address)) => {
                     self.welcome(socket, address, now);
                     continue;
@@ -519,11 +558,12 @@ const GUESTS_FAULTS: [i32; 10] = [
 
 impl Server {
     /// Give a guest a seat; if there is none, and nobody can go, it is told so.
-    fn welcome(&mut self, mut socket: TcpStream, address: SocketAddr, now: Now) {
+    fn welcome(&mut self, mut socket: Socket, address: Address, now: Now) {
         let conn = if self.peers.len() < self.seats_max || self.make_room() {
-            Conn::new(now)
+            Conn::new(self.origins.clone(), now)
         } else {
-            Conn::refused(Response::unavailable("There is no room; try again later."), now)
+            let sentence = "There is no room; try again later.";
+            Conn::refused(Response::unavailable(sentence), self.origins.clone(), now)
         };
         let entry = self.peers.vacant_entry();
         let seat = entry.key();
@@ -586,7 +626,10 @@ impl Server {
     /// The end of a peer; the only one.
     fn close(&mut self, seat: usize, reason: Close) {
         let Some(mut peer) = self.peers.try_remove(seat) else { return };
-        report(&mut peer);
+        if let Some(status) = report(&mut peer) {
+            self.counts.answer(status);
+        }
+        self.counts.add(&peer);
         log::debug!("{}: closed: {reason:?}", peer.address);
         self.held -= peer.held;
         let _ = self.poll.registry().deregister(&mut peer.socket); // closing does it as well
@@ -624,9 +667,14 @@ impl Server {
     }
 }
 
-/// Write what became of a request into the log.
-fn report(peer: &mut Peer) {
-    let Some(report) = peer.conn.report() else { return };
+/// Write what became of a request into the log; gives the status.
+fn report(peer: &mut Peer) -> Option<Status> {
+    let report = peer.conn.report()?;
     let method = report.method.map_or("-".to_owned(), |m| format!("{m:?}").to_uppercase());
-    log::info!("{} {method} {} {}", peer.address, report.target, report.status.code());
+    let (address, code) = (peer.address, report.status.code());
+    match peer.behind {
+        Some(client) => log::info!("{client} by {address} {method} {} {code}", report.target),
+        None => log::info!("{address} {method} {} {code}", report.target),
+    }
+    Some(report.status)
 }

@@ -2,11 +2,10 @@
 //! changes by way of the disk.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::{Server, TOO_MUCH};
-use crate::disk::{self, Change, Drops, Facts, Task};
+use crate::disk::{self, Change, Task};
 use crate::frame::{Frame, Picture};
 use crate::http::Now;
 use crate::http::request::Method;
@@ -21,6 +20,9 @@ use crate::scale::Sizes;
 impl Server {
     /// Answer the request that a peer has ready.
     pub(super) fn answer(&mut self, seat: usize, now: Now) {
+        if !self.admit(seat, now) {
+            return;
+        }
         let Some(request) = self.peers[seat].conn.request() else { return };
         let (head_only, page) = (request.method == Method::Head, request.wants_page);
         let action = route(request, &self.hosts);
@@ -51,13 +53,15 @@ impl Server {
             Action::Interval(plan) => self.set_interval(seat, plan, now),
             Action::ShowInterval => self.show_interval(seat, now),
             Action::Status => self.show_status(seat, now),
+            Action::Metrics => self.show_metrics(seat, now),
+            Action::Health => self.show_health(seat, now),
             Action::Disk(task) => self.ask_disk(seat, task, now),
             Action::Change(change) => self.change(seat, change, now),
         }
     }
 
     /// Have a page looked for, if there is room for it.
-    fn ask_disk(&mut self, seat: usize, task: Task, now: Now) {
+    pub(super) fn ask_disk(&mut self, seat: usize, task: Task, now: Now) {
         let peer = &mut self.peers[seat];
         let ticket = peer.ticket(seat);
         if self.held > HELD_BYTES_MAX || self.disk.ask(ticket, task).is_err() {
@@ -205,7 +209,7 @@ impl Server {
         self.ask_disk(seat, Task::Interval { interval, page, lang }, now);
     }
 
-    fn interval(&self, now: Now) -> Option<disk::Interval> {
+    pub(super) fn interval(&self, now: Now) -> Option<disk::Interval> {
         self.shutter.interval().map(|interval| disk::Interval {
             every: interval.every.as_secs_f64(),
             until: interval.until(now),
@@ -213,29 +217,6 @@ impl Server {
             skipped: interval.skipped,
             trouble: interval.trouble.clone(),
         })
-    }
-
-    fn show_status(&mut self, seat: usize, now: Now) {
-        let Some(request) = self.peers[seat].conn.request() else { return };
-        let (page, lang) = (request.wants_page, request.lang);
-        let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
-        let drops = &self.camera.drops;
-        let drops = Drops {
-            damaged: count(&drops.flagged),
-            empty: count(&drops.empty),
-            broken: count(&drops.broken),
-            skipped: count(&drops.skipped),
-        };
-        let facts = Facts {
-            camera: self.camera.state(),
-            fps_real: self.meter.fps(now.instant),
-            frames: self.frames,
-            drops,
-            viewers: self.peers.iter().filter(|(_, peer)| peer.conn.frames().is_some()).count(),
-            uptime: now.instant.duration_since(self.started).as_secs(),
-            interval: self.interval(now),
-        };
-        self.ask_disk(seat, Task::Status { facts: Box::new(facts), page, lang }, now);
     }
 }
 

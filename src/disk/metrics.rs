@@ -1,0 +1,108 @@
+//! How the house stands, for Prometheus: its text format 0.0.4. Pure but for the disk's share.
+
+use std::fmt::{self, Display, Write};
+
+use super::album::Album;
+use super::status::{Facts, Memory};
+
+/// The content type that Prometheus knows this form by.
+pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All of it. The disk's part is left out where the disk does not tell.
+pub fn text(facts: &Facts, album: &Album) -> String {
+    let mut out = Metrics(String::with_capacity(4096));
+    // Writing to a String cannot fail.
+    let _ = write(&mut out, facts, album);
+    out.0
+}
+
+struct Metrics(String);
+
+impl Metrics {
+    /// One metric with its description; `samples`: labels, which may be empty, and value.
+    fn metric<V: Display>(
+        &mut self,
+        kind: &str,
+        name: &str,
+        help: &str,
+        samples: &[(&str, V)],
+    ) -> fmt::Result {
+        let out = &mut self.0;
+        writeln!(out, "# HELP {name} {help}")?;
+        writeln!(out, "# TYPE {name} {kind}")?;
+        for (labels, value) in samples {
+            match labels.is_empty() {
+                true => writeln!(out, "{name} {value}")?,
+                false => writeln!(out, "{name}{{{labels}}} {value}")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.metric("counter", name, help, &[("", value)])
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) -> fmt::Result {
+        self.metric("gauge", name, help, &[("", value)])
+    }
+}
+
+fn write(out: &mut Metrics, facts: &Facts, album: &Album) -> fmt::Result {
+    let version = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"");
+    out.metric("gauge", "pistream_info", "The program.", &[(version, 1)])?;
+    out.gauge("pistream_uptime_seconds", "Time since the start.", facts.uptime)?;
+    camera(out, facts)?;
+    let help = "Streams that are being sent.";
+    out.gauge("pistream_viewers", help, facts.viewers)?;
+    out.gauge("pistream_connections", "Open connections.", facts.connections)?;
+    let help = "Frames that viewers took.";
+    out.counter("pistream_frames_sent_total", help, facts.frames_sent)?;
+    let missed =
+        [("reason=\"late\"", facts.frames_late), ("reason=\"unasked\"", facts.frames_unasked)];
+    let help = "Frames that viewers did not take: busy with another, or above their fps.";
+    out.metric("counter", "pistream_frames_missed_total", help, &missed)?;
+    out.counter("pistream_sent_bytes_total", "Bytes given to sockets.", facts.bytes_sent)?;
+    let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| format!("class=\"{class}\""));
+    let answers: Vec<(&str, u64)> = classes.iter().map(String::as_str).zip(facts.answers).collect();
+    let help = "Answers by the class of their status.";
+    out.metric("counter", "pistream_answers_total", help, &answers)?;
+    let help = "Wrong names and passwords.";
+    out.counter("pistream_wrong_passwords_total", help, facts.wrong_passwords)?;
+    if let Some(memory) = Memory::open().resident() {
+        out.gauge("process_resident_memory_bytes", "Resident memory.", memory)?;
+    }
+    if let Ok(all) = album.excerpt(0, 0) {
+        out.gauge("pistream_photos", "Photos in the folder.", all.total)?;
+        out.gauge("pistream_photos_bytes", "Bytes of these photos.", all.bytes)?;
+    }
+    if let Ok(free) = album.free() {
+        let help = "Bytes that the disk of the photos has left.";
+        out.gauge("pistream_disk_free_bytes", help, free)?;
+    }
+    Ok(())
+}
+
+fn camera(out: &mut Metrics, facts: &Facts) -> fmt::Result {
+    let help = "1 if the camera gives frames, or would if somebody watched.";
+    out.gauge("pistream_camera_online", help, u8::from(facts.camera.online))?;
+    out.counter("pistream_camera_frames_total", "Frames of the camera.", facts.frames)?;
+    let drops = facts.drops;
+    let by_reason = [
+        ("reason=\"damaged\"", drops.damaged),
+        ("reason=\"empty\"", drops.empty),
+        ("reason=\"broken\"", drops.broken),
+        ("reason=\"skipped\"", drops.skipped),
+    ];
+    let help = "Frames of the camera that were not shown.";
+    out.metric("counter", "pistream_camera_drops_total", help, &by_reason)?;
+    let help = "Frames a second that come now.";
+    out.gauge("pistream_camera_fps", help, facts.fps_real.unwrap_or(0.0))?;
+    match facts.age {
+        None => Ok(()),
+        Some(age) => {
+            let help = "Time since the newest frame was captured.";
+            out.gauge("pistream_camera_frame_age_seconds", help, age)
+        }
+    }
+}
