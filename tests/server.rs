@@ -769,9 +769,10 @@ fn a_folder_gives_its_index_page_and_its_name_without_slash_leads_there() {
     assert_eq!(server.get("/sub/deeper/page.html").expect(200).text(), "deeper");
     let reply = server.get("/sub");
     assert!(matches!(reply.status, 301 | 302 | 307 | 308), "{reply:?}");
-    assert_eq!(reply.header("Location"), Some("/sub/"));
+    assert_eq!(reply.header("Location"), Some("./sub/"));
     let location = server.get("/b%20ar").header("Location").expect("Location").to_owned();
-    assert_eq!(server.get(&location).expect(200).text(), "with a space");
+    assert_eq!(location, "./b%20ar/");
+    assert_eq!(server.get("/b%20ar/").expect(200).text(), "with a space");
     server.get("/sub/deeper/").expect(404);
     server.get("/sub/deeper/page.html/").expect(404);
     server.get("/sub/index.html/x").expect(404);
