@@ -4,6 +4,9 @@
 //! Marker names and structure: ITU-T T.81, Annex B; the standard Huffman tables: its Annex K.3.
 //! Motion JPEG without tables: the USB Video Class payload format for MJPEG.
 
+pub mod split;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -32,6 +35,8 @@ pub enum Broken {
     TooLarge,
     /// A raw frame with fewer bytes than its size needs.
     TooShort,
+    /// Found in what is damaged, and of another size than the pictures before: a thumbnail.
+    Inner,
 }
 
 impl fmt::Display for Broken {
@@ -43,14 +48,19 @@ impl fmt::Display for Broken {
             Broken::NoEnd => "no end of image",
             Broken::TooLarge => "too many bytes",
             Broken::TooShort => "too few bytes",
+            Broken::Inner => "a picture inside a damaged one",
         })
     }
 }
 
 mod marker {
+    use std::ops::RangeInclusive;
+
     pub const SOI: u8 = 0xd8;
     pub const EOI: u8 = 0xd9;
     pub const SOS: u8 = 0xda;
+    pub const DQT: u8 = 0xdb;
+    pub const DRI: u8 = 0xdd;
     pub const DHT: u8 = 0xc4;
     pub const SOF0: u8 = 0xc0;
     pub const SOF1: u8 = 0xc1;
@@ -58,9 +68,23 @@ mod marker {
     pub const DAC: u8 = 0xcc;
     pub const APP0: u8 = 0xe0;
     pub const APP1: u8 = 0xe1;
+    pub const COM: u8 = 0xfe;
 
     pub fn is_frame(marker: u8) -> bool {
         matches!(marker, SOF0..=0xcf) && !matches!(marker, DHT | JPG | DAC)
+    }
+
+    /// How many bytes a segment may say that it has. What is cut off says something else, and
+    /// nobody should wait for 64 KiB that belong to the next pictures.
+    pub fn lengths(marker: u8) -> RangeInclusive<u16> {
+        match marker {
+            DHT => 2..=2 + 8 * (17 + 256),
+            DQT => 2..=2 + 4 * 129,
+            SOS => 6..=6 + 2 * 4,
+            DRI => 4..=4,
+            _ if is_frame(marker) => 8..=8 + 3 * 255,
+            _ => 2..=u16::MAX,
+        }
     }
 
     /// Markers without a segment; one of these has no place in a JPEG's head.
@@ -76,74 +100,229 @@ mod marker {
 /// camera's own. Gives width and height in pixels. On `Err`, `out` holds nothing of use.
 pub fn mend(bytes: &[u8], out: &mut Vec<u8>) -> Result<(u32, u32), Broken> {
     out.clear();
-    match bytes {
-        [] => return Err(Broken::Empty),
-        [0xff, marker::SOI, ..] => {}
-        _ => return Err(Broken::NoStart),
+    let Head { size, edits, scan, mut walk } = Head::read(bytes)?;
+    let mut copied = 0;
+    for (place, with) in edits {
+        out.extend_from_slice(&bytes[copied..place.start]);
+        out.extend_from_slice(&with);
+        copied = place.end;
     }
-    if bytes.len() > FRAME_BYTES_MAX {
-        return Err(Broken::TooLarge);
-    }
-    let (mut at, mut copied) = (2, 0);
-    let (mut tables, mut frame) = (false, None);
-    for _ in 0..SEGMENTS_MAX {
-        let segment = Segment::read(bytes, at).ok_or(Broken::Head)?;
-        let body = segment.body(bytes);
-        match segment.marker {
-            marker::SOS => {
-                let (start_of_frame, size) = frame.ok_or(Broken::Head)?;
-                out.extend_from_slice(&bytes[copied..at]);
-                if !tables && matches!(start_of_frame, marker::SOF0 | marker::SOF1) {
-                    out.extend_from_slice(&STANDARD_TABLES);
-                }
-                let scan = out.len();
-                out.extend_from_slice(&bytes[at..]);
-                let end = end_of_image(&out[scan..]).ok_or(Broken::NoEnd)?;
-                out.truncate(scan + end);
+    // What the driver's memory is read for once is looked at in ours.
+    walk.shift(scan, out.len() + scan - copied);
+    out.extend_from_slice(&bytes[copied..]);
+    loop {
+        match walk.next(out)? {
+            Step::Segment(_) => {}
+            Step::End(end) => {
+                out.truncate(end);
                 return Ok(size);
             }
-            marker::DHT => tables = true,
-            0xe0..=0xef if memmem::find(body, &[0xff, marker::SOI, 0xff]).is_some() => {
-                out.extend_from_slice(&bytes[copied..at]);
-                if let Some(kept) = without_thumbnail(segment.marker, body) {
-                    out.extend([0xff, segment.marker]);
-                    out.extend((kept.len() as u16 + 2).to_be_bytes());
-                    out.extend(kept);
-                }
-                copied = segment.end;
-            }
-            m if marker::is_frame(m) => frame = Some((m, size_in(body).ok_or(Broken::Head)?)),
-            m if marker::is_bare(m) => return Err(Broken::Head),
-            _ => {}
+            Step::More => return Err(Broken::NoEnd),
         }
-        at = segment.end;
     }
-    Err(Broken::Head)
+}
+
+/// The same for a picture of a `Splitter`, in its own buffer: mostly, nothing is to be done.
+pub fn mend_whole(jpeg: &mut Vec<u8>) -> Result<(), Broken> {
+    let Head { edits, .. } = Head::read(jpeg)?;
+    for (place, with) in edits.into_iter().rev() {
+        jpeg.splice(place, with.iter().copied());
+    }
+    Ok(())
+}
+
+/// What stands before a picture's first scan, and what is to be put in place of some of it.
+struct Head {
+    /// Width and height in pixels.
+    size: (u32, u32),
+    /// In the order of their places.
+    edits: Vec<(Range<usize>, Cow<'static, [u8]>)>,
+    /// Where the first scan's segment begins.
+    scan: usize,
+    /// Stands behind that segment.
+    walk: Walk,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Result<Head, Broken> {
+        match bytes {
+            [] => return Err(Broken::Empty),
+            [0xff, marker::SOI, ..] => {}
+            _ => return Err(Broken::NoStart),
+        }
+        if bytes.len() > FRAME_BYTES_MAX {
+            return Err(Broken::TooLarge);
+        }
+        let mut walk = Walk::new(2);
+        let mut edits = Vec::new();
+        loop {
+            let Step::Segment(segment) = walk.next(bytes)? else { return Err(Broken::Head) };
+            let body = segment.body(bytes);
+            match segment.marker {
+                marker::SOS => {
+                    let (start_of_frame, size) = walk.frame.ok_or(Broken::Head)?;
+                    let scan = segment.start;
+                    if !walk.tables && matches!(start_of_frame, marker::SOF0 | marker::SOF1) {
+                        edits.push((scan..scan, Cow::Borrowed(&STANDARD_TABLES[..])));
+                    }
+                    return Ok(Head { size, edits, scan, walk });
+                }
+                0xe0..=0xef if memmem::find(body, &[0xff, marker::SOI, 0xff]).is_some() => {
+                    let kept = without_thumbnail(segment.marker, body).unwrap_or_default();
+                    let mut with = Vec::new();
+                    if !kept.is_empty() {
+                        with.extend([0xff, segment.marker]);
+                        with.extend((kept.len() as u16 + 2).to_be_bytes());
+                        with.extend(kept);
+                    }
+                    edits.push((segment.start..segment.end, Cow::Owned(with)));
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// A marker segment and where it lies.
+#[derive(Clone, Debug)]
 struct Segment {
     marker: u8,
+    start: usize,
     body: usize,
     end: usize,
 }
 
 impl Segment {
-    /// The segment whose 0xFF stands at `at`, fill bytes allowed; none if it breaks off.
-    fn read(bytes: &[u8], at: usize) -> Option<Segment> {
-        if *bytes.get(at)? != 0xff {
-            return None;
+    /// The segment whose 0xFF stands at `start`, fill bytes allowed. `Ok(None)`: `bytes` end
+    /// before it does. `Err`: something else stands there.
+    fn read(bytes: &[u8], start: usize) -> Result<Option<Segment>, Broken> {
+        let rest = bytes.get(start..).unwrap_or_default();
+        let fill = rest.iter().take_while(|b| **b == 0xff).count();
+        let Some(&marker) = rest.get(fill) else { return Ok(None) };
+        if fill == 0 || marker::is_bare(marker) {
+            return Err(Broken::Head);
         }
-        let fill = bytes[at..].iter().position(|b| *b != 0xff)?;
-        let marker = bytes[at + fill];
-        let body = at + fill + 3;
-        let length = u16::from_be_bytes([*bytes.get(body - 2)?, *bytes.get(body - 1)?]);
+        let body = start + fill + 3;
+        let Some(&[high, low]) = rest.get(fill + 1..fill + 3).and_then(|b| b.first_chunk()) else {
+            return Ok(None);
+        };
+        let length = u16::from_be_bytes([high, low]);
+        // The start of another picture where a length must be: this one was cut off.
+        if !marker::lengths(marker).contains(&length) || [high, low] == [0xff, marker::SOI] {
+            return Err(Broken::Head);
+        }
         let end = body - 2 + usize::from(length);
-        (length >= 2 && end <= bytes.len()).then_some(Segment { marker, body, end })
+        Ok((end <= bytes.len()).then_some(Segment { marker, start, body, end }))
     }
 
     fn body<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[self.body..self.end]
+    }
+}
+
+/// The way from marker to marker through one picture. It stands still where the bytes end and goes
+/// on from there when there are more, so no byte is looked at twice.
+#[derive(Clone, Debug)]
+struct Walk {
+    /// In the head at a marker's 0xFF, then anywhere in a scan.
+    at: usize,
+    /// Behind the first SOS: coded data, in which 0xFF is stuffed, and segments in between.
+    scanning: bool,
+    /// The last segment; where the walk stands before it, it is not what must be there.
+    last: Option<Segment>,
+    segments: usize,
+    /// Whether there were Huffman tables.
+    tables: bool,
+    /// The start-of-frame marker, width and height in pixels.
+    frame: Option<(u8, (u32, u32))>,
+    /// A segment may hold the start of another picture, because its own was cut off.
+    doubtful: bool,
+}
+
+/// What a walk has come to.
+enum Step {
+    Segment(Segment),
+    /// Behind EOI.
+    End(usize),
+    /// The end of the bytes.
+    More,
+}
+
+impl Walk {
+    /// `start`: behind SOI.
+    fn new(start: usize) -> Walk {
+        let (at, scanning, last, segments, tables) = (start, false, None, 0, false);
+        Walk { at, scanning, last, segments, tables, frame: None, doubtful: false }
+    }
+
+    /// What stood at `from` stands at `to` now.
+    fn shift(&mut self, from: usize, to: usize) {
+        self.at = self.at + to - from;
+        for place in self.last.iter_mut().flat_map(|l| [&mut l.start, &mut l.body, &mut l.end]) {
+            *place = *place + to - from;
+        }
+    }
+
+    fn next(&mut self, bytes: &[u8]) -> Result<Step, Broken> {
+        let broken = if self.scanning { Broken::NoEnd } else { Broken::Head };
+        if self.scanning {
+            match self.skim(bytes) {
+                None => return Ok(Step::More),
+                Some(marker::EOI) => {
+                    self.at += 2;
+                    return Ok(Step::End(self.at));
+                }
+                Some(_) => {}
+            }
+        } else {
+            // Fill bytes, however many.
+            while bytes.get(self.at..self.at + 2) == Some(&[0xff, 0xff][..]) {
+                self.at += 1;
+            }
+        }
+        let Some(segment) = Segment::read(bytes, self.at).map_err(|_| broken)? else {
+            return Ok(Step::More);
+        };
+        self.segments += 1;
+        self.last = Some(segment.clone());
+        let body = segment.body(bytes);
+        let starts = memmem::find_iter(body, &[0xff, marker::SOI, 0xff]).count();
+        match segment.marker {
+            _ if self.segments > SEGMENTS_MAX => return Err(broken),
+            // A picture inside the picture has an end, too.
+            marker::COM | 0xe0..=0xef if starts > 0 => {
+                let ends = memmem::find_iter(body, &[0xff, marker::EOI]).count();
+                self.doubtful |= starts > ends;
+            }
+            _ if starts > 0 => return Err(broken), // no table looks like that
+            marker::SOS if self.frame.is_none() => return Err(broken),
+            marker::SOS => self.scanning = true,
+            marker::DHT => self.tables = true,
+            // A second one is another picture's, whose start went down in a segment cut off.
+            m if marker::is_frame(m) && self.frame.is_some() => return Err(broken),
+            m if marker::is_frame(m) => {
+                self.frame = Some((m, size_in(body).ok_or(broken)?));
+            }
+            _ => {}
+        }
+        self.at = segment.end;
+        Ok(Step::Segment(segment))
+    }
+
+    /// Go on through coded data to the next marker that is no restart, and say which it is.
+    fn skim(&mut self, bytes: &[u8]) -> Option<u8> {
+        loop {
+            let Some(next) = memchr(0xff, bytes.get(self.at..)?) else {
+                self.at = bytes.len();
+                return None;
+            };
+            self.at += next;
+            match *bytes.get(self.at + 1)? {
+                0x00 | 0xd0..=0xd7 => self.at += 2, // a stuffed byte, a restart
+                0xff => self.at += 1,               // fill
+                marker => return Some(marker),
+            }
+        }
     }
 }
 
@@ -162,7 +341,7 @@ pub struct ExifPlace {
 pub fn exif_place(jpeg: &[u8]) -> Option<ExifPlace> {
     let (mut insert, mut old, mut at) = (None, None, 2);
     for _ in 0..SEGMENTS_MAX {
-        let segment = Segment::read(jpeg, at)?;
+        let segment = Segment::read(jpeg, at).ok()??;
         match segment.marker {
             marker::APP0 if insert.is_none() => {}
             marker::APP1 if old.is_none() && segment.body(jpeg).starts_with(EXIF) => {
@@ -173,7 +352,7 @@ pub fn exif_place(jpeg: &[u8]) -> Option<ExifPlace> {
                 let size = size_in(segment.body(jpeg))?;
                 return Some(ExifPlace { insert: insert.unwrap_or(at), old, size });
             }
-            m if marker::is_bare(m) || m == marker::SOS => return None,
+            marker::SOS => return None,
             _ => insert = insert.or(Some(at)),
         }
         at = segment.end;
@@ -200,26 +379,6 @@ fn size_in(body: &[u8]) -> Option<(u32, u32)> {
     let [_, h1, h0, w1, w0, ..] = *body else { return None };
     let size = (u16::from_be_bytes([w1, w0]).into(), u16::from_be_bytes([h1, h0]).into());
     (size.0 > 0 && size.1 > 0).then_some(size)
-}
-
-/// How many bytes of `scan`, which begins at an SOS marker, belong to the picture: to behind the
-/// first EOI that follows a scan. None if there is none.
-fn end_of_image(scan: &[u8]) -> Option<usize> {
-    let mut at = Segment::read(scan, 0)?.end;
-    let mut segments = 1;
-    loop {
-        at += memchr(0xff, &scan[at..])?;
-        match *scan.get(at + 1)? {
-            0x00 | 0xd0..=0xd7 => at += 2, // a stuffed byte, a restart
-            0xff => at += 1,               // fill
-            marker::EOI => return Some(at + 2),
-            m if marker::is_bare(m) => return None,
-            _ => {
-                segments += 1;
-                at = Segment::read(scan, at).filter(|_| segments < SEGMENTS_MAX)?.end;
-            }
-        }
-    }
 }
 
 /// The body of an EXIF segment without its thumbnail; none if it is something else that
@@ -750,7 +909,7 @@ mod tests {
     fn without(jpeg: &[u8], marker: u8) -> Vec<u8> {
         let (mut kept, mut at) = (vec![0xff, marker::SOI], 2);
         loop {
-            let segment = Segment::read(jpeg, at).unwrap();
+            let segment = Segment::read(jpeg, at).unwrap().unwrap();
             if segment.marker == marker::SOS {
                 kept.extend(&jpeg[at..]);
                 return kept;
@@ -852,7 +1011,7 @@ mod tests {
             let body = exif(little, &picture());
             let whole = mended(&with(&picture(), marker::APP1, &body)).unwrap();
             assert_eq!(memmem::find_iter(&whole, &[0xff, 0xd8]).count(), 1);
-            let segment = Segment::read(&whole, 2).unwrap();
+            let segment = Segment::read(&whole, 2).unwrap().unwrap();
             let kept = segment.body(&whole);
             assert_eq!(kept[..28], body[..28], "IFD0 and its orientation");
             assert_eq!(kept[28..32], [0; 4], "no link to IFD1");
@@ -1079,7 +1238,7 @@ mod tests {
         let place = exif_place(&jpeg).unwrap();
         assert_eq!(place.old, None);
         assert_eq!(jpeg[2..4], [0xff, marker::APP0], "it begins with JFIF's segment");
-        assert_eq!(place.insert, Segment::read(&jpeg, 2).unwrap().end);
+        assert_eq!(place.insert, Segment::read(&jpeg, 2).unwrap().unwrap().end);
         let segment = exif_segment(b"MM\0*\0\0\0\x08\0\0\0\0\0\0").unwrap();
         let with = [&jpeg[..place.insert], &segment, &jpeg[place.insert..]].concat();
         let found = exif_place(&with).unwrap();
