@@ -145,8 +145,10 @@ pub struct Config {
     )]
     pub max_viewers: usize,
 
-    /// Which camera: auto (the first one found, or a test picture), test, or a device such as
-    /// /dev/video0 or /dev/v4l/by-id/….
+    /// Which camera: auto (the first one found, or a test picture), test, a device such as
+    /// /dev/video0 or /dev/v4l/by-id/…, exec:COMMAND for a program that prints JPEGs one after
+    /// the other (exec:'rpicam-vid -n -t 0 --codec mjpeg --flush -o -'), or - for such a program
+    /// at standard input.
     #[arg(
         long, value_name = "CAMERA", env = "PISTREAM_CAMERA", default_value = "auto",
         value_parser = camera, help_heading = "Camera"
@@ -223,6 +225,17 @@ pub enum Camera {
     Device(PathBuf),
     /// The moving test picture.
     Test,
+    /// A sequence of JPEGs that is written to our standard input.
+    StandardInput,
+    /// The same, printed by this command, which the shell runs.
+    Exec(String),
+}
+
+impl Camera {
+    /// Whether its pictures are taken as they come.
+    pub fn is_sequence(&self) -> bool {
+        matches!(self, Camera::StandardInput | Camera::Exec(_))
+    }
 }
 
 /// `--photo-size`.
@@ -269,6 +282,21 @@ impl Config {
         if config.listen.len() > LISTENERS_MAX {
             let text = format!("--listen: at most {LISTENERS_MAX} addresses");
             return Err(Exit { text, code: 2 });
+        }
+        if config.camera.is_sequence() {
+            let sizes = matches!(config.photo_size, Some(PhotoSize::Of(..)));
+            let options = [
+                (config.size.is_some(), "--size"),
+                (config.format.0.is_some(), "--format"),
+                (sizes, "--photo-size"),
+            ];
+            if let Some((_, option)) = options.into_iter().find(|(given, _)| *given) {
+                let text = format!(
+                    "pistream: {option}: the pictures of --camera - and exec: are taken as they \
+                     come; tell the program that makes them"
+                );
+                return Err(Exit { text, code: 2 });
+            }
         }
         Ok(config)
     }
@@ -354,8 +382,12 @@ fn camera(text: &str) -> Result<Camera, String> {
     match text {
         "auto" => Ok(Camera::Auto),
         "test" => Ok(Camera::Test),
+        "-" => Ok(Camera::StandardInput),
         path if path.starts_with('/') => Ok(Camera::Device(path.into())),
-        _ => Err("auto, test, or a device's path such as /dev/video0".into()),
+        _ => match text.strip_prefix("exec:").map(str::trim) {
+            Some(command) if !command.is_empty() => Ok(Camera::Exec(command.to_owned())),
+            _ => Err("auto, test, a device's path such as /dev/video0, exec:COMMAND, or -".into()),
+        },
     }
 }
 
@@ -497,6 +529,11 @@ mod tests {
         assert_eq!(config.size, Some((800, 600)));
         assert_eq!(config.format, FormatChoice(Some(*b"NV12")));
         assert_eq!(config.idle_off, Duration::ZERO);
+        let camera = |text: &str| read(&["--camera", text]).unwrap().camera;
+        assert_eq!(camera("-"), Camera::StandardInput);
+        assert_eq!(camera("exec: a 'b c' | d "), Camera::Exec("a 'b c' | d".into()));
+        let camera = ["--camera", "exec:a", "--photo-size", "max", "--format", "auto"];
+        assert!(read(&camera).is_ok());
         assert_eq!(time("1500ms"), Ok(Duration::from_millis(1500)));
         assert_eq!(time("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(time("7"), Ok(Duration::from_secs(7)));
@@ -512,6 +549,12 @@ mod tests {
         refuses(&["--fps", "x"], &["--fps", "'x'"]);
         refuses(&["--quality", "101"], &["--quality", "101", "100"]);
         refuses(&["--camera", "video0"], &["--camera", "video0", "/dev/video0"]);
+        refuses(&["--camera", "exec: "], &["--camera", "exec:COMMAND"]);
+        for camera in ["-", "exec:true"] {
+            refuses(&["--camera", camera, "--size", "640x480"], &["--size"]);
+            refuses(&["--camera", camera, "--format", "mjpeg"], &["--format"]);
+            refuses(&["--camera", camera, "--photo-size", "640x480"], &["--photo-size"]);
+        }
         refuses(&["--format", "h264"], &["--format", "h264", "mjpeg"]);
         refuses(&["--listen", "5000"], &["--listen", "5000", "127.0.0.1:8080"]);
         refuses(&["--idle-off", "soon"], &["--idle-off", "soon", "30s"]);

@@ -127,6 +127,7 @@ pub struct FrameSlot {
     still_wanted: AtomicBool,
     demand: AtomicU32,
     stopping: AtomicBool,
+    program: AtomicBool,
     /// Readable when demand rose from nothing or the end has come.
     nudge: OwnedFd,
     pub drops: Drops,
@@ -141,6 +142,7 @@ impl FrameSlot {
             still_wanted: AtomicBool::new(false),
             demand: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
+            program: AtomicBool::new(false),
             nudge: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             drops: Drops::default(),
         })
@@ -183,7 +185,13 @@ impl FrameSlot {
     }
 
     pub fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Say whether a program runs that gives the frames. Who has said so and is not `stopping`
+    /// may start it: the loop sees it before it ends the house.
+    pub fn set_program(&self, runs: bool) {
+        self.program.store(runs, Ordering::SeqCst);
     }
 
     /// Becomes readable when the camera thread should look at `demand` and `stopping` again.
@@ -226,8 +234,13 @@ impl FrameSlot {
 
     /// Ask the camera thread to end.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.stopping.store(true, Ordering::SeqCst);
         self.prod();
+    }
+
+    /// Whether a program is still to be ended; the loop is woken when it is not.
+    pub fn runs_program(&self) -> bool {
+        self.program.load(Ordering::SeqCst)
     }
 
     fn prod(&self) {
@@ -272,6 +285,11 @@ impl Pace {
 
     pub fn fps(&self) -> f64 {
         1.0 / self.interval.as_secs_f64()
+    }
+
+    /// When a frame that was held back has waited in vain for a newer one in its place.
+    pub fn overdue(&self) -> Option<Instant> {
+        self.due.map(|due| due + self.interval)
     }
 
     /// Whether a frame that is there at `at` would pass.

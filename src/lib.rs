@@ -15,7 +15,7 @@
 //! | `disk` | two | all files |
 //! | `scale` | one while somebody asks | smaller pictures |
 //! | `access` | one once a password is sent | who may do what |
-//! | `camera` | one a camera | the video device |
+//! | `camera` | one a camera | the video device, or the program in its place |
 //! | `route` | none: pure | which request asks what |
 //! | `net` | the loop | `poll` and all sockets |
 

@@ -184,6 +184,41 @@ pub const HISTORY_STEP: Duration = Duration::from_secs(2);
 /// …of which so many are kept: ten minutes.
 pub const HISTORY_MAX: usize = 300;
 
+// ---- a sequence of JPEGs, from standard input or a program ----------------------------------
+
+/// What the kernel holds of it: the most that it allows every user.
+pub const PIPE_BYTES: usize = 1024 * 1024;
+/// The least room that it is read into.
+pub const PIPE_READ_BYTES_MIN: usize = 64 * 1024;
+/// Reads at once to reach the newest picture, from a pipe that is filled again meanwhile.
+pub const PIPE_READS_MAX: usize = 16;
+/// A program without a whole picture for this long hangs, and is ended. Camera software takes
+/// seconds to start on a Pi Zero, and a network camera too.
+pub const PROGRAM_TIME_MAX: Duration = Duration::from_secs(15);
+/// The longest wait before a program is started again: each start costs a small machine about as
+/// much as a second of its work. A run of this length makes the wait short again.
+pub const PROGRAM_RESTART_MAX: Duration = Duration::from_secs(10);
+/// A program that has closed its output may take this long to say why and end by itself.
+pub const PROGRAM_CLOSE_TIME_MAX: Duration = Duration::from_millis(300);
+/// From SIGTERM to SIGKILL.
+pub const PROGRAM_END_TIME_MAX: Duration = Duration::from_millis(800);
+/// From SIGKILL to giving up: the kernel holds it then.
+pub const PROGRAM_KILL_TIME_MAX: Duration = Duration::from_millis(200);
+/// A program that is ending is looked at this often.
+pub const PROGRAM_LOOK_TIME: Duration = Duration::from_millis(10);
+/// Programs that the kernel holds before no other is started.
+pub const STUCK_MAX: usize = 4;
+/// Characters of a command in the status.
+pub const COMMAND_CHARS_MAX: usize = 200;
+/// Characters of a program's name in the log.
+pub const PROGRAM_NAME_CHARS_MAX: usize = 40;
+/// Bytes of a line that a program says.
+pub const REMARK_BYTES_MAX: usize = 300;
+/// Lines of it that are logged at once, …
+pub const REMARKS_MAX: u32 = 20;
+/// …and after that one in so long.
+pub const REMARK_PERIOD: Duration = Duration::from_secs(30);
+
 // ---- the disk -------------------------------------------------------------------------------
 
 /// Jobs waiting for the disk thread; past that a page is answered 503.
@@ -303,5 +338,13 @@ const _: () = assert!(IDLE_TIME_MAX.as_secs() <= HEAD_TIME_MAX.as_secs());
 const _: () = assert!(REFUSALS_MAX < SPARE_DESCRIPTORS);
 const _: () = assert!(HELD_BYTES_MAX > 4 * (BODY_BYTES_MAX + INBOX_BYTES_MAX));
 const _: () = assert!(REOPEN_MAX.as_millis() <= FRAME_TIME_MAX.as_millis());
+// SIGTERM ends the house within two seconds.
+const _: () = assert!(
+    PROGRAM_CLOSE_TIME_MAX.as_millis()
+        + PROGRAM_END_TIME_MAX.as_millis()
+        + PROGRAM_KILL_TIME_MAX.as_millis()
+        < 1500
+);
+const _: () = assert!(FRAME_TIME_MAX.as_secs() < PROGRAM_TIME_MAX.as_secs());
 const _: () = assert!(BUFFERS as usize <= BUFFERS_MAX && BUFFERS as usize <= DEQUEUES_MAX);
 const _: () = assert!(WRITE_PIECES_MAX <= 16); // what every kernel's IOV_MAX allows

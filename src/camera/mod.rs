@@ -12,10 +12,13 @@
 //! ```
 //!
 //! With `--camera auto` and no camera ever seen, the test picture plays in place of `lost`.
-//! The thread waits in `v4l2::wait` only; without demand it waits for demand and nothing else.
+//! The thread waits in `v4l2::wait` only; without demand it waits for demand and nothing else,
+//! except that standard input is read all the time.
 
 mod hotplug;
 mod pattern;
+mod pipe;
+mod program;
 mod v4l2;
 
 use std::fmt::Write;
@@ -30,6 +33,7 @@ use mio::Waker;
 
 use self::hotplug::Hotplug;
 use self::pattern::{Pattern, no_signal};
+use self::program::{Program, Remarks};
 use self::v4l2::{Capture, Device, Filled, Ready, Verdict, Wish, choose, largest, nearest, wait};
 use crate::config::{Camera, Config, PhotoSize};
 use crate::error::{Error, Reason, Result};
@@ -37,21 +41,19 @@ use crate::frame::{CameraState, Frame, FrameSlot, Pace, Picture, Still};
 use crate::jpeg::{Encoder, Raw, mend};
 use crate::limits::{
     DEQUEUES_MAX, FPS, FRAME_TIME_MAX, JPEG_SIZE, NO_SIGNAL_PERIOD, NODE_TIME_MAX, PATTERN_FPS,
-    PATTERN_QUALITY, POOL_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME, STILL_FRAMES_MIN,
-    STILL_SETTLE_TIME, STILL_TIME_MAX, SWAP_TIME,
+    PATTERN_QUALITY, POOL_MAX, PROGRAM_RESTART_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME,
+    STILL_FRAMES_MIN, STILL_SETTLE_TIME, STILL_TIME_MAX, SWAP_TIME,
 };
 
-/// Why a camera module's raw node is of no use, and what is. The compatibility layer is
-/// preloaded, which a static program cannot be.
-const RAW_BAYER: &str = if cfg!(target_feature = "crt-static") {
-    "a CSI camera module gives only raw Bayer here; use a USB camera"
-} else {
-    "a CSI camera module gives only raw Bayer here: start the program as `libcamerify pistream` \
-     (package libcamera-tools), or use a USB camera"
-};
+/// Why a camera module's raw node is of no use, and what is.
+const RAW_BAYER: &str = "a CSI camera module gives only raw Bayer here: use --camera \
+     'exec:rpicam-vid -n -t 0 --codec mjpeg --flush -o -' (libcamera-vid on Raspberry Pi OS 11)";
 
 /// Start the camera's thread; it ends with `FrameSlot::stop`.
 pub fn start(config: &Config, waker: Arc<Waker>) -> Result<Arc<FrameSlot>> {
+    if config.camera == Camera::StandardInput {
+        pipe::check_standard_input()?;
+    }
     let slot = FrameSlot::new().map_err(|source| Error::new("start", "the camera", source))?;
     let slot = Arc::new(slot);
     let mut operator = Operator::new(config.clone(), slot.clone(), waker);
@@ -138,12 +140,39 @@ struct Absence {
     next_picture: Instant,
 }
 
+/// Buffers of JPEGs that come back from those who sent them.
+struct Pool {
+    give: SyncSender<Vec<u8>>,
+    take: Receiver<Vec<u8>>,
+}
+
+impl Pool {
+    fn new() -> Pool {
+        let (give, take) = sync_channel(POOL_MAX);
+        Pool { give, take }
+    }
+
+    /// One to be filled, with whatever is in it.
+    fn take(&self) -> Vec<u8> {
+        self.take.try_recv().unwrap_or_default()
+    }
+
+    /// A full pool frees it.
+    fn give(&self, buffer: Vec<u8>) {
+        let _ = self.give.try_send(buffer);
+    }
+
+    fn clear(&self) {
+        while self.take.try_recv().is_ok() {}
+    }
+}
+
 /// The one who works the camera.
 struct Operator {
     config: Config,
     slot: Arc<FrameSlot>,
     waker: Arc<Waker>,
-    pool: (SyncSender<Vec<u8>>, Receiver<Vec<u8>>),
+    pool: Pool,
     number: u64,
     /// The camera that was used last.
     known: Option<Identity>,
@@ -155,6 +184,15 @@ struct Operator {
     reopen_after: Duration,
     /// What was said of the nodes that could not be used, so that it is said once.
     complaint: String,
+    /// Standard input has come to its end.
+    drained: bool,
+    /// When the program may be started again, and why it must be, whoever asks for it.
+    not_before: Option<Instant>,
+    fault: Option<String>,
+    /// What the program says, over all its runs.
+    remarks: Option<Remarks>,
+    /// Programs that could not be ended yet.
+    stuck: Vec<Program>,
 }
 
 impl Operator {
@@ -163,7 +201,7 @@ impl Operator {
             config,
             slot,
             waker,
-            pool: sync_channel(POOL_MAX),
+            pool: Pool::new(),
             number: 0,
             known: None,
             size: None,
@@ -171,6 +209,11 @@ impl Operator {
             lost: None,
             reopen_after: REOPEN_MIN,
             complaint: String::new(),
+            drained: false,
+            not_before: None,
+            fault: None,
+            remarks: None,
+            stuck: Vec::new(),
         }
     }
 
@@ -185,6 +228,7 @@ impl Operator {
                     self.announce();
                 }
                 if after_panic {
+                    self.has_no_program(); // it went down with the stack
                     let reason = "a fault of ours; the log says more".to_owned();
                     self.mourn(&Error::found("work", "the camera", reason), None);
                 }
@@ -200,6 +244,11 @@ impl Operator {
         if self.config.camera == Camera::Test {
             self.slot.report(|state| (state.online, state.test) = (true, true));
             return log::info!("camera: the test picture");
+        }
+        if self.config.camera.is_sequence() {
+            let name = pipe::device(&self.config.camera);
+            log::info!("camera: {name}");
+            return self.slot.report(|s| (s.online, s.device) = (true, Some(name)));
         }
         match self.find() {
             Ok(device) => {
@@ -225,7 +274,7 @@ impl Operator {
             if self.slot.stopping() {
                 return false;
             }
-            if self.slot.demand() > 0 {
+            if self.slot.demand() > 0 || self.drains() {
                 return true;
             }
             if let Err(source) = wait([Some(self.slot.nudge())], None) {
@@ -238,8 +287,8 @@ impl Operator {
     /// From the first viewer until nobody has watched for `idle_off`.
     fn session(&mut self) {
         // From before the first search on, so that no camera slips in between.
-        let hotplug = Hotplug::new().inspect_err(|e| log::warn!("watch /dev: {}", Reason(e)));
-        let hotplug = hotplug.ok();
+        let watch = || Hotplug::new().inspect_err(|e| log::warn!("watch /dev: {}", Reason(e)));
+        let hotplug = (!self.config.camera.is_sequence()).then(watch).and_then(|made| made.ok());
         loop {
             match self.show(hotplug.as_ref()) {
                 End::Again => {}
@@ -249,14 +298,17 @@ impl Operator {
         }
         self.slot.clear();
         self.absence = None;
-        self.reopen_after = REOPEN_MIN;
-        while self.pool.1.try_recv().is_ok() {} // an idle house keeps no buffers
+        self.reset_pause();
+        self.pool.clear(); // an idle house keeps no buffers
     }
 
     /// Show what there is to be seen until that changes.
     fn show(&mut self, hotplug: Option<&Hotplug>) -> End {
         if self.config.camera == Camera::Test {
             return self.play(hotplug, "--camera test");
+        }
+        if self.config.camera.is_sequence() {
+            return self.read_sequence();
         }
         match self.find() {
             Ok(device) => self.capture(device),
@@ -439,16 +491,9 @@ impl Operator {
             if nudge.readable {
                 self.slot.clear_nudge();
             }
-            let wanted = self.slot.demand() > 0;
-            if self.slot.stopping() || (!wanted && idle_end.is_some_and(|end| now >= end)) {
+            let Some(wanted) = self.attend(&mut idle_since, idle_end, now) else {
                 break End::Idle;
-            }
-            if wanted {
-                idle_since = None;
-            } else if idle_since.is_none() {
-                idle_since = Some(now);
-                self.slot.clear(); // its frames are not published from here on
-            }
+            };
             if let Err(error) = self.take(&mut run, device, wanted, now) {
                 break End::Lost(error);
             }
@@ -478,6 +523,26 @@ impl Operator {
             count(&drops.skipped),
         );
         end
+    }
+
+    /// Whether somebody watches; none if nobody has for long enough, or the house ends.
+    fn attend(
+        &self,
+        idle_since: &mut Option<Instant>,
+        idle_end: Option<Instant>,
+        now: Instant,
+    ) -> Option<bool> {
+        let wanted = self.slot.demand() > 0;
+        if self.slot.stopping() || (!wanted && idle_end.is_some_and(|end| now >= end)) {
+            return None;
+        }
+        if wanted {
+            *idle_since = None;
+        } else if idle_since.is_none() {
+            *idle_since = Some(now);
+            self.slot.clear(); // its frames are not published from here on
+        }
+        Some(wanted)
     }
 
     /// Start to stream from `device` and say how.
@@ -587,7 +652,7 @@ impl Operator {
             count(&drops.skipped);
             return None;
         }
-        let mut jpeg = self.pool.1.try_recv().unwrap_or_default();
+        let mut jpeg = self.pool.take();
         let made = match &mut run.encoder {
             None => mend(bytes, &mut jpeg).map(drop).map_err(|broken| broken.to_string()),
             Some(encoder) => {
@@ -619,7 +684,7 @@ impl Operator {
 
     fn publish(&mut self, jpeg: Vec<u8>, taken: Instant, picture: Picture) {
         self.number += 1;
-        let pool = Some(self.pool.0.clone());
+        let pool = Some(self.pool.give.clone());
         let captured = SystemTime::now() - taken.elapsed();
         self.slot.publish(Frame::new(self.number, taken, captured, picture, jpeg, pool));
         self.wake();
@@ -708,7 +773,11 @@ impl Operator {
 }
 
 fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+    count_by(counter, 1);
+}
+
+fn count_by(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
 }
 
 fn new_encoder(quality: u8) -> Result<Encoder> {
@@ -720,7 +789,7 @@ fn new_encoder(quality: u8) -> Result<Encoder> {
 impl Operator {
     /// The camera gives frames: if it was gone, it is back.
     fn recovered(&mut self, now: Instant) {
-        self.reopen_after = REOPEN_MIN;
+        self.reset_pause();
         self.absence = None;
         if let Some(since) = self.lost.take() {
             self.slot.report(|state| (state.online, state.reason) = (true, None));
@@ -729,12 +798,37 @@ impl Operator {
         }
     }
 
+    /// The next loss is tried to be mended soon. Not a program's: it costs a small machine much
+    /// to start one, and it must first have run for a while.
+    fn reset_pause(&mut self) {
+        if !matches!(self.config.camera, Camera::Exec(_)) {
+            self.reopen_after = REOPEN_MIN;
+        }
+    }
+
+    /// Whether it is too early to start the program again.
+    fn pauses(&self, now: Instant) -> bool {
+        self.not_before.is_some_and(|at| at > now)
+    }
+
+    /// When to try again. For a program this holds for all who come to watch.
+    fn next_attempt(&mut self, now: Instant) -> Instant {
+        if let Some(at) = self.not_before.filter(|at| *at > now) {
+            return at;
+        }
+        let is_program = matches!(self.config.camera, Camera::Exec(_));
+        let at = now + self.reopen_after;
+        let longest = if is_program { PROGRAM_RESTART_MAX } else { REOPEN_MAX };
+        self.reopen_after = (self.reopen_after * 2).min(longest);
+        self.not_before = is_program.then_some(at);
+        at
+    }
+
     /// Show NO SIGNAL until it is time to try again; false when nobody watches any more.
     fn mourn(&mut self, error: &Error, hotplug: Option<&Hotplug>) -> bool {
         let start = Instant::now();
         self.set_absence(error, start);
-        let attempt = start + self.reopen_after;
-        self.reopen_after = (self.reopen_after * 2).min(REOPEN_MAX);
+        let attempt = self.next_attempt(start);
         loop {
             let now = Instant::now();
             self.slot.clear_nudge();
@@ -772,7 +866,9 @@ impl Operator {
             (Some(absence), _) if *absence.reason == *reason => return,
             (_, Some(_)) => log::debug!("camera still lost: {reason}"),
             // A camera that was never there was missed at the start, in a line of its own.
-            _ if self.known.is_none() => log::debug!("camera absent: {reason}"),
+            _ if self.known.is_none() && !self.config.camera.is_sequence() => {
+                log::debug!("camera absent: {reason}");
+            }
             _ => log::warn!("camera lost: {reason}"),
         }
         self.lost.get_or_insert(now);
@@ -792,7 +888,7 @@ impl Operator {
         let Some(absence) = self.absence.as_mut().filter(|a| a.next_picture <= now) else { return };
         absence.next_picture = now + NO_SIGNAL_PERIOD;
         let picture = Picture::NoSignal { reason: absence.reason.clone() };
-        let mut jpeg = self.pool.1.try_recv().unwrap_or_default();
+        let mut jpeg = self.pool.take();
         jpeg.clone_from(&absence.jpeg);
         self.publish(jpeg, now, picture);
         if self.slot.take_still_wish() {
@@ -843,7 +939,7 @@ impl Operator {
             }
             if now >= due {
                 due = (due + period).max(now);
-                let mut jpeg = self.pool.1.try_recv().unwrap_or_default();
+                let mut jpeg = self.pool.take();
                 let seconds = now.duration_since(start).as_secs_f64();
                 let raw = pattern.draw(self.number + 1, seconds);
                 if let Err(failed) = encoder.encode(&raw, &mut jpeg) {

@@ -216,12 +216,14 @@ impl Server {
     }
 
     /// Let all go but those whose photos are on their way to the disk: they hear of it, and if
-    /// the disk is slow it has `END_TIME_MAX`. A second signal ends at once.
+    /// the disk is slow it has `END_TIME_MAX`. A camera's program ends meanwhile. A second signal
+    /// ends at once.
     fn begin_end(&mut self, now: Now) {
         self.over = self.ending.is_some();
         self.ending = self.ending.or(Some(now.instant + END_TIME_MAX));
         log::info!("ending");
         self.listeners.clear(); // which closes them
+        self.camera.stop();
         self.shutter.stop();
         for asker in self.shutter.take_all() {
             self.refuse(asker, Response::unavailable("This site is ending."), now);
@@ -290,8 +292,8 @@ impl Server {
         }
         self.scale(now);
         self.accept(now);
-        self.over |=
-            self.ending.is_some_and(|end| self.disk.unfinished() == 0 || end <= now.instant);
+        let done = self.disk.unfinished() == 0 && !self.camera.runs_program();
+        self.over |= self.ending.is_some_and(|end| done || end <= now.instant);
         Ok(())
     }
 
