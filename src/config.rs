@@ -184,6 +184,17 @@ pub struct Config {
     )]
     pub quality: u8,
 
+    /// Degrees that the picture is turned clockwise when it is shown: 0, 90, 180 or 270.
+    #[arg(
+        long, value_name = "DEGREES", env = "PISTREAM_ROTATE", default_value = "0",
+        value_parser = quarter_turn(), help_heading = "Camera"
+    )]
+    pub rotate: u16,
+
+    /// Mirror the picture left to right, after it was turned.
+    #[arg(long, env = "PISTREAM_MIRROR", help_heading = "Camera")]
+    pub mirror: bool,
+
     /// The camera is released this long after its last viewer (30s, 5m; 0: never).
     #[arg(
         long, value_name = "TIME", env = "PISTREAM_IDLE_OFF", default_value = IDLE_OFF_TEXT,
@@ -470,6 +481,11 @@ fn number(min: u64, max: u64) -> impl TypedValueParser<Value = u64> {
     }
 }
 
+fn quarter_turn() -> impl TypedValueParser<Value = u16> {
+    PossibleValuesParser::new(["0", "90", "180", "270"])
+        .map(|degrees| degrees.parse().unwrap_or_default())
+}
+
 fn format_choice() -> impl TypedValueParser<Value = FormatChoice> {
     PossibleValuesParser::new(FORMATS.map(|(name, _)| name)).map(|chosen| {
         FormatChoice(FORMATS.iter().find(|(name, _)| *name == chosen).and_then(|(_, code)| *code))
@@ -525,6 +541,9 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(config.listen.len(), 2);
+        assert_eq!((config.rotate, config.mirror), (0, false));
+        let turned = read(&["--rotate", "270", "--mirror"]).unwrap();
+        assert_eq!((turned.rotate, turned.mirror), (270, true));
         assert_eq!(config.camera, Camera::Device("/dev/video3".into()));
         assert_eq!(config.size, Some((800, 600)));
         assert_eq!(config.format, FormatChoice(Some(*b"NV12")));
@@ -556,6 +575,7 @@ mod tests {
             refuses(&["--camera", camera, "--photo-size", "640x480"], &["--photo-size"]);
         }
         refuses(&["--format", "h264"], &["--format", "h264", "mjpeg"]);
+        refuses(&["--rotate", "45"], &["--rotate", "45", "270"]);
         refuses(&["--listen", "5000"], &["--listen", "5000", "127.0.0.1:8080"]);
         refuses(&["--idle-off", "soon"], &["--idle-off", "soon", "30s"]);
         refuses(&["--idle-off", "99999999999999999999h"], &["--idle-off"]);

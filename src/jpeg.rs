@@ -4,6 +4,7 @@
 //! Marker names and structure: ITU-T T.81, Annex B; the standard Huffman tables: its Annex K.3.
 //! Motion JPEG without tables: the USB Video Class payload format for MJPEG.
 
+pub mod orient;
 pub mod split;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use turbojpeg::{
     YuvPlanesImage, compressed_buf_len, yuv_pixels_len,
 };
 
+use self::orient::{Tiff, Turn};
 use crate::limits::{DECODED_PIXELS_MAX, FRAME_BYTES_MAX, PIXELS_MAX, SCANS_MAX, SEGMENTS_MAX};
 
 // ---- mending --------------------------------------------------------------------------------
@@ -96,11 +98,12 @@ mod marker {
 /// Copy the camera's frame `bytes` into `out`, mended so that every program can read it.
 ///
 /// Standard Huffman tables are put in where there are none; a picture inside the picture (an EXIF
-/// thumbnail) is taken out; what follows the end of the image is cut off. All other bytes are the
-/// camera's own. Gives width and height in pixels. On `Err`, `out` holds nothing of use.
-pub fn mend(bytes: &[u8], out: &mut Vec<u8>) -> Result<(u32, u32), Broken> {
+/// thumbnail) is taken out; what follows the end of the image is cut off; EXIF data says that it is
+/// to be shown with one `turn` more. All other bytes are the camera's own. Gives width and height
+/// in pixels, as stored. On `Err`, `out` holds nothing of use.
+pub fn mend(bytes: &[u8], turn: Turn, out: &mut Vec<u8>) -> Result<(u32, u32), Broken> {
     out.clear();
-    let Head { size, edits, scan, mut walk } = Head::read(bytes)?;
+    let Head { size, edits, scan, mut walk } = Head::read(bytes, turn)?;
     let mut copied = 0;
     for (place, with) in edits {
         out.extend_from_slice(&bytes[copied..place.start]);
@@ -122,9 +125,10 @@ pub fn mend(bytes: &[u8], out: &mut Vec<u8>) -> Result<(u32, u32), Broken> {
     }
 }
 
-/// The same for a picture of a `Splitter`, in its own buffer: mostly, nothing is to be done.
-pub fn mend_whole(jpeg: &mut Vec<u8>) -> Result<(), Broken> {
-    let Head { edits, .. } = Head::read(jpeg)?;
+/// The same for a picture that is known to be whole, in its own buffer: mostly, nothing is to be
+/// done.
+pub fn mend_whole(jpeg: &mut Vec<u8>, turn: Turn) -> Result<(), Broken> {
+    let Head { edits, .. } = Head::read(jpeg, turn)?;
     for (place, with) in edits.into_iter().rev() {
         jpeg.splice(place, with.iter().copied());
     }
@@ -144,7 +148,7 @@ struct Head {
 }
 
 impl Head {
-    fn read(bytes: &[u8]) -> Result<Head, Broken> {
+    fn read(bytes: &[u8], turn: Turn) -> Result<Head, Broken> {
         match bytes {
             [] => return Err(Broken::Empty),
             [0xff, marker::SOI, ..] => {}
@@ -155,32 +159,56 @@ impl Head {
         }
         let mut walk = Walk::new(2);
         let mut edits = Vec::new();
+        let (mut insert, mut turned) = (None, turn.is_none());
         loop {
             let Step::Segment(segment) = walk.next(bytes)? else { return Err(Broken::Head) };
             let body = segment.body(bytes);
+            if segment.marker != marker::APP0 {
+                insert.get_or_insert(segment.start);
+            }
             match segment.marker {
                 marker::SOS => {
                     let (start_of_frame, size) = walk.frame.ok_or(Broken::Head)?;
                     let scan = segment.start;
+                    if !turned {
+                        let place = insert.unwrap_or(scan);
+                        let exif = exif_segment(&Tiff::of_orientation(turn)).unwrap_or_default();
+                        edits.push((place..place, Cow::Owned(exif)));
+                        edits.sort_by_key(|(place, _)| (place.start, place.end));
+                    }
                     if !walk.tables && matches!(start_of_frame, marker::SOF0 | marker::SOF1) {
                         edits.push((scan..scan, Cow::Borrowed(&STANDARD_TABLES[..])));
                     }
                     return Ok(Head { size, edits, scan, walk });
                 }
-                0xe0..=0xef if memmem::find(body, &[0xff, marker::SOI, 0xff]).is_some() => {
-                    let kept = without_thumbnail(segment.marker, body).unwrap_or_default();
-                    let mut with = Vec::new();
-                    if !kept.is_empty() {
-                        with.extend([0xff, segment.marker]);
-                        with.extend((kept.len() as u16 + 2).to_be_bytes());
-                        with.extend(kept);
+                0xe0..=0xef => {
+                    let theirs = if turned { Turn::default() } else { turn };
+                    if let Some(kept) = mended_segment(segment.marker, body, theirs) {
+                        turned |= !theirs.is_none() && kept.starts_with(EXIF);
+                        let with = segment_of(segment.marker, &kept).unwrap_or_default();
+                        edits.push((segment.start..segment.end, Cow::Owned(with)));
                     }
-                    edits.push((segment.start..segment.end, Cow::Owned(with)));
                 }
                 _ => {}
             }
         }
     }
+}
+
+/// What is to stand in an application segment instead of `body`; empty: it goes. None: it stays.
+fn mended_segment(marker: u8, body: &[u8], turn: Turn) -> Option<Vec<u8>> {
+    let inner = memmem::find(body, &[0xff, marker::SOI, 0xff]).is_some();
+    let kept = inner.then(|| without_thumbnail(marker, body).unwrap_or_default());
+    let tiff = kept.as_deref().unwrap_or(body).strip_prefix(EXIF);
+    let Some(tiff) = tiff.filter(|_| marker == marker::APP1 && !turn.is_none()) else {
+        return kept;
+    };
+    let turned = Tiff::read(tiff).and_then(|tiff| {
+        let theirs = tiff.orientation().unwrap_or_default();
+        tiff.with_orientation(theirs.then(turn))
+    });
+    // Damaged data says nothing of use, and would stand in the way of ours.
+    Some(turned.map(|tiff| [EXIF, &tiff].concat()).unwrap_or_default())
 }
 
 /// A marker segment and where it lies.
@@ -365,13 +393,26 @@ pub const EXIF: &[u8] = b"Exif\0\0";
 
 /// The segment that holds `tiff` as EXIF data; none if it is too large for one.
 pub fn exif_segment(tiff: &[u8]) -> Option<Vec<u8>> {
-    let length = u16::try_from(2 + EXIF.len() + tiff.len()).ok()?;
-    Some([&[0xff, marker::APP1], &length.to_be_bytes()[..], EXIF, tiff].concat())
+    segment_of(marker::APP1, &[EXIF, tiff].concat())
 }
 
-/// Width and height of a JPEG in pixels; none if its head is damaged.
-pub fn size(jpeg: &[u8]) -> Option<(u32, u32)> {
-    exif_place(jpeg).map(|place| place.size)
+/// A segment with this body; none if there is no body, or too much for one.
+fn segment_of(marker: u8, body: &[u8]) -> Option<Vec<u8>> {
+    let length = u16::try_from(2 + body.len()).ok().filter(|_| !body.is_empty())?;
+    Some([&[0xff, marker], &length.to_be_bytes()[..], body].concat())
+}
+
+/// How a whole JPEG says that it is to be shown.
+pub fn orientation(jpeg: &[u8]) -> Turn {
+    let exif = exif_place(jpeg).and_then(|place| place.old);
+    let tiff = exif.and_then(|exif| jpeg.get(exif)?.get(4 + EXIF.len()..));
+    tiff.and_then(|tiff| Tiff::read(tiff)?.orientation()).unwrap_or_default()
+}
+
+/// Width and height of a JPEG in pixels, as it is shown; none if its head is damaged.
+pub fn shown_size(jpeg: &[u8]) -> Option<(u32, u32)> {
+    let (width, height) = exif_place(jpeg)?.size;
+    Some(if orientation(jpeg).swaps_sides() { (height, width) } else { (width, height) })
 }
 
 /// Width and height from the body of a start-of-frame segment.
@@ -387,19 +428,8 @@ fn size_in(body: &[u8]) -> Option<(u32, u32)> {
 /// EXIF 2.32, section 4.5: the thumbnail is what the second directory (IFD1) points to.
 fn without_thumbnail(marker: u8, body: &[u8]) -> Option<Vec<u8>> {
     let tiff = body.strip_prefix(EXIF).filter(|_| marker == marker::APP1)?;
-    let little = match tiff.get(..4)? {
-        b"II*\0" => true,
-        b"MM\0*" => false,
-        _ => return None,
-    };
-    let u16_at = |at: usize| -> Option<usize> {
-        let b: [u8; 2] = tiff.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(usize::from(if little { u16::from_le_bytes(b) } else { u16::from_be_bytes(b) }))
-    };
-    let u32_at = |at: usize| -> Option<usize> {
-        let b: [u8; 4] = tiff.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        usize::try_from(if little { u32::from_le_bytes(b) } else { u32::from_be_bytes(b) }).ok()
-    };
+    let read = Tiff::read(tiff)?;
+    let (u16_at, u32_at) = (|at| read.u16_at(at), |at| read.u32_at(at));
     let first = u32_at(4)?;
     let link = first.checked_add(2 + 12 * u16_at(first)?)?;
     let second = u32_at(link).filter(|at| *at != 0)?;
@@ -716,7 +746,9 @@ impl Scaler {
         forgive(self.decompressor.decompress_to_yuv(jpeg, image))?;
         let image = YuvImage { pixels: &planes[..], width, align, height, subsamp };
         let length = compressor.compress_yuv_to_slice(image, small)?;
-        Ok(small[..length].to_vec())
+        let mut small = small[..length].to_vec();
+        turn_as(jpeg, &mut small)?;
+        Ok(small)
     }
 }
 
@@ -745,7 +777,16 @@ pub fn thumbnail(jpeg: &[u8], width_max: usize, quality: u8) -> Result<Vec<u8>, 
     };
     let mut small = Vec::new();
     Encoder::new(quality)?.encode(&raw, &mut small)?;
+    turn_as(jpeg, &mut small)?;
     Ok(small)
+}
+
+/// Have `small` be shown as `jpeg` is, of which it was made.
+fn turn_as(jpeg: &[u8], small: &mut Vec<u8>) -> Result<(), Failed> {
+    match orientation(jpeg) {
+        turn if turn.is_none() => Ok(()),
+        turn => mend_whole(small, turn).map_err(Failed::Broken),
+    }
 }
 
 /// Average RGB pixels down to a width of at most `width_max`, in place; gives the new size.
@@ -929,7 +970,7 @@ mod tests {
 
     fn mended(bytes: &[u8]) -> Result<Vec<u8>, Broken> {
         let mut out = vec![1, 2, 3]; // a recycled buffer
-        mend(bytes, &mut out).map(|size| {
+        mend(bytes, Turn::default(), &mut out).map(|size| {
             assert_eq!(size, (16, 16));
             out
         })
@@ -944,7 +985,8 @@ mod tests {
         body.extend(u32s(8));
         body.extend(u16s(1)); // IFD0: one entry
         body.extend([u16s(0x0112), u16s(3)].concat());
-        body.extend([u32s(1), u32s(6)].concat());
+        body.extend(u32s(1));
+        body.extend([u16s(6), u16s(0)].concat());
         body.extend(u32s(26)); // link to IFD1
         body.extend(u16s(2));
         for (tag, value) in [(0x0201, 56), (0x0202, thumbnail.len() as u32)] {
@@ -1019,6 +1061,46 @@ mod tests {
         }
     }
 
+    /// The EXIF data is replaced or put in; the picture is the same.
+    #[test]
+    fn a_frame_says_how_it_is_to_be_turned() {
+        let right = Turn::new(1, false);
+        let plain = picture();
+        let bare = without(&plain, marker::APP0);
+        let commented = with(&plain, marker::APP1, b"http://ns.adobe.com/xap/1.0/\0<x/>");
+        let damaged = with(&plain, marker::APP1, b"Exif\0\0MM\0*\0\0\0\x08\0");
+        for (jpeg, expect) in [
+            (&plain, Turn::new(1, false)),
+            (&bare, Turn::new(1, false)),
+            (&commented, Turn::new(1, false)),
+            (&damaged, Turn::new(1, false)),
+            (&without(&plain, marker::DHT), Turn::new(1, false)),
+            // It says 6 already, so it lies on its head then.
+            (&with(&plain, marker::APP1, &exif(true, &picture())), Turn::new(2, false)),
+            (&with(&plain, marker::APP1, &exif(false, b"no thumbnail")), Turn::new(2, false)),
+        ] {
+            let mut turned = Vec::new();
+            mend(jpeg, right, &mut turned).unwrap();
+            assert_eq!(orientation(&turned), expect);
+            assert_eq!(memmem::find_iter(&turned, EXIF).count(), 1);
+            let decode = |jpeg: &[u8]| {
+                turbojpeg::decompress(jpeg, turbojpeg::PixelFormat::RGB).unwrap().pixels
+            };
+            assert_eq!(decode(&turned), decode(&plain));
+            let mut in_place = jpeg.clone();
+            mend_whole(&mut in_place, right).unwrap();
+            assert!(in_place == turned, "in place as in a copy");
+            // And what is made of it is turned as it is.
+            assert_eq!(orientation(&thumbnail(&turned, 8, 80).unwrap()), expect);
+            let small = Scaler::new(80).unwrap().scale(&turned, 4).unwrap();
+            assert_eq!(orientation(&small), expect);
+            assert_eq!(shown_size(&turned), Some((16, 16)));
+        }
+        let mut untouched = Vec::new();
+        mend(&plain, Turn::default(), &mut untouched).unwrap();
+        assert!(untouched == plain);
+    }
+
     #[test]
     fn a_picture_in_another_segment_takes_the_segment_with_it() {
         let preview = [b"JFXX\0\x10", &picture()[..]].concat();
@@ -1051,7 +1133,8 @@ mod tests {
                 bytes[at] = (state >> 32) as u8;
             }
             let mut out = Vec::new();
-            if mend(&bytes, &mut out).is_ok() {
+            let turn = Turn::new((state >> 60) as u8, state & 1 == 1);
+            if mend(&bytes, turn, &mut out).is_ok() {
                 assert!(out.starts_with(&[0xff, 0xd8]) && out.ends_with(&[0xff, 0xd9]));
             }
         }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use browser::{
     Browser, DESKTOP, PHONE, PHONE_ON_ITS_SIDE, SMALL_PHONE, Screen, TAB, TABLET, open_live, page,
-    photos, post, start, wait_for_state,
+    photos, post, start, take_photo, wait_for_state,
 };
 use util::{Client, Folder, PATIENCE, Server, Stream, command, decode, until};
 
@@ -79,6 +79,53 @@ fn the_live_page_shows_the_whole_moving_picture_on_every_screen() {
             assert_eq!(ground.iter().all(|part| *part < 64), dark, "{screen:?}: {ground:?}");
             assert_eq!(ground.iter().all(|part| *part > 192), !dark, "{screen:?}: {ground:?}");
             browser.save(&format!("live-{name}-{}", if dark { "dark" } else { "light" }));
+        }
+    }
+}
+
+/// The browser turns by EXIF's orientation: stream, snapshot, photo, and what is made smaller.
+#[test]
+fn a_camera_that_hangs_on_its_side_is_shown_upright_everywhere() {
+    let browser = Browser::start();
+    // The test picture has a white bar at its left and a blue one at its right, dark ground below.
+    let (white, blue, dark) = ([191, 191, 191], [0, 0, 191], [24, 28, 34]);
+    for (args, corners) in [
+        // Top left, top right, bottom left, bottom right.
+        (["--rotate", "90"].as_slice(), [dark, white, dark, blue]),
+        (&["--rotate", "90", "--mirror"], [white, dark, blue, dark]),
+        (&["--rotate", "180"], [dark, dark, blue, white]),
+    ] {
+        let server = Server::start(&[&["--camera", "test"], args].concat());
+        open_live(&browser, &server, DESKTOP);
+        let photo = take_photo(&server);
+        let quarter = args.contains(&"90");
+        let paths = ["snapshot", "snapshot?width=320", "video_feed", "video_feed?width=320"];
+        let paths = paths.map(str::to_owned).into_iter();
+        for path in paths.chain([format!("pic/{photo}"), format!("thumb/{photo}")]) {
+            browser.eval(&format!(
+                "window.probe = new Image(); probe.src = '{path}'; document.body.append(probe)"
+            ));
+            browser.wait("probe.complete && probe.naturalWidth > 0");
+            let sides = browser.eval("return [probe.naturalWidth, probe.naturalHeight]");
+            let [width, height] = [0, 1].map(|n| sides[n].as_u64().expect("pixels"));
+            assert_eq!(width < height, quarter, "{args:?} {path}: {width} x {height}");
+            assert!(width <= 320 || !path.contains("width="), "{args:?} {path}: {width} wide");
+            let colours = browser.eval(
+                "const page = document.createElement('canvas');
+                 [page.width, page.height] = [probe.naturalWidth, probe.naturalHeight];
+                 const context = page.getContext('2d');
+                 context.drawImage(probe, 0, 0);
+                 return [[.06, .06], [.94, .06], [.06, .94], [.94, .94]].map(([x, y]) =>
+                     [...context.getImageData(x * page.width, y * page.height, 1, 1).data])",
+            );
+            browser.eval("probe.removeAttribute('src'); probe.remove()");
+            for (n, corner) in corners.iter().enumerate() {
+                let near = |(at, part): (usize, &u8)| {
+                    colours[n][at].as_u64().is_some_and(|c| c.abs_diff((*part).into()) < 30)
+                };
+                let fits = corner.iter().enumerate().all(near);
+                assert!(fits, "{args:?} {path}: corners of {colours}, not {corners:?}");
+            }
         }
     }
 }

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pistream::jpeg::{Encoder, Layout, Raw};
+use pistream::jpeg::{Encoder, Layout, Raw, orientation};
 use util::client::find;
+use util::stamp::without_exif;
 use util::{
     Chance, Client, Folder, PATIENCE, Server, Stream, command, decode, one_line, run, until,
 };
@@ -175,6 +176,23 @@ fn who_writes_never_waits_and_viewers_see_the_newest() {
         writer.write_all(&[&small(n)[..], &padding].concat()).expect("it is read");
     }
     assert_eq!(server.complaints(), [""; 0]);
+    server.stop();
+}
+
+#[test]
+fn a_turned_picture_says_so_and_keeps_its_bytes() {
+    let (server, mut writer) = fed(&["--rotate", "90", "--mirror"]);
+    let mut stream = Stream::open(server.addr(), "/video_feed");
+    writer.write_all(&small(1)).expect("it is read");
+    assert_eq!(next(&mut stream), 1);
+    let jpeg = server.get("/snapshot?max_age=60000").expect(200).body;
+    assert_eq!(orientation(&jpeg).number(), 5);
+    assert_eq!(without_exif(&jpeg), small(1));
+    let narrow = server.get("/snapshot?max_age=60000&width=20").expect(200).body;
+    assert_eq!(orientation(&narrow).number(), 5);
+    // As it is shown, it is 48 pixels wide.
+    let (width, height, _) = decode(&narrow);
+    assert_eq!((width, height), (24, 18), "three eighths");
     server.stop();
 }
 

@@ -38,7 +38,8 @@ use self::v4l2::{Capture, Device, Filled, Ready, Verdict, Wish, choose, largest,
 use crate::config::{Camera, Config, PhotoSize};
 use crate::error::{Error, Reason, Result};
 use crate::frame::{CameraState, Frame, FrameSlot, Pace, Picture, Still};
-use crate::jpeg::{Encoder, Raw, mend};
+use crate::jpeg::orient::Turn;
+use crate::jpeg::{Encoder, Raw, mend, mend_whole};
 use crate::limits::{
     DEQUEUES_MAX, FPS, FRAME_TIME_MAX, JPEG_SIZE, NO_SIGNAL_PERIOD, NODE_TIME_MAX, PATTERN_FPS,
     PATTERN_QUALITY, POOL_MAX, PROGRAM_RESTART_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME,
@@ -170,6 +171,8 @@ impl Pool {
 /// The one who works the camera.
 struct Operator {
     config: Config,
+    /// How all pictures are to be shown, but NO SIGNAL.
+    turn: Turn,
     slot: Arc<FrameSlot>,
     waker: Arc<Waker>,
     pool: Pool,
@@ -198,6 +201,7 @@ struct Operator {
 impl Operator {
     fn new(config: Config, slot: Arc<FrameSlot>, waker: Arc<Waker>) -> Operator {
         Operator {
+            turn: Turn::new((config.rotate / 90) as u8, config.mirror),
             config,
             slot,
             waker,
@@ -654,7 +658,7 @@ impl Operator {
         }
         let mut jpeg = self.pool.take();
         let made = match &mut run.encoder {
-            None => mend(bytes, &mut jpeg).map(drop).map_err(|broken| broken.to_string()),
+            None => mend(bytes, self.turn, &mut jpeg).map(drop).map_err(|b| b.to_string()),
             Some(encoder) => {
                 let given = run.capture.given;
                 let layout = given.format.layout()?;
@@ -666,7 +670,8 @@ impl Operator {
                     limited: given.limited,
                     bytes,
                 };
-                encoder.encode(&raw, &mut jpeg).map_err(|failed| failed.to_string())
+                let encoded = encoder.encode(&raw, &mut jpeg);
+                encoded.map_err(|f| f.to_string()).and_then(|()| self.turn(&mut jpeg))
             }
         };
         match made {
@@ -680,6 +685,14 @@ impl Operator {
                 None
             }
         }
+    }
+
+    /// Have a picture of ours say how it is to be shown.
+    fn turn(&self, jpeg: &mut Vec<u8>) -> std::result::Result<(), String> {
+        if self.turn.is_none() {
+            return Ok(());
+        }
+        mend_whole(jpeg, self.turn).map_err(|broken| broken.to_string())
     }
 
     fn publish(&mut self, jpeg: Vec<u8>, taken: Instant, picture: Picture) {
@@ -872,7 +885,9 @@ impl Operator {
             _ => log::warn!("camera lost: {reason}"),
         }
         self.lost.get_or_insert(now);
-        let size = self.size.or(self.config.size).unwrap_or(RAW_SIZE);
+        let (width, height) = self.size.or(self.config.size).unwrap_or(RAW_SIZE);
+        // As large as the pictures around it are when they are shown.
+        let size = if self.turn.swaps_sides() { (height, width) } else { (width, height) };
         let mut jpeg = Vec::new();
         let drawn = new_encoder(PATTERN_QUALITY)
             .map(|mut encoder| no_signal(size, &reason, |raw| encoder.encode(raw, &mut jpeg)));
@@ -942,8 +957,8 @@ impl Operator {
                 let mut jpeg = self.pool.take();
                 let seconds = now.duration_since(start).as_secs_f64();
                 let raw = pattern.draw(self.number + 1, seconds);
-                if let Err(failed) = encoder.encode(&raw, &mut jpeg) {
-                    let reason = failed.to_string();
+                let encoded = encoder.encode(&raw, &mut jpeg).map_err(|f| f.to_string());
+                if let Err(reason) = encoded.and_then(|()| self.turn(&mut jpeg)) {
                     return End::Lost(Error::found("draw", "the test picture", reason));
                 }
                 self.publish(jpeg, now, Picture::Live { settled: true });

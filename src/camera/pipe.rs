@@ -387,7 +387,7 @@ impl Operator {
         }
         count_by(&drops.broken, catch.broken);
         let Some(mut fresh) = catch.newest else { return Ok(catch.closed) };
-        if let Err(reason) = mend_whole(&mut fresh.jpeg) {
+        if let Err(reason) = mend_whole(&mut fresh.jpeg, self.turn) {
             count(&drops.broken);
             log::debug!("camera: a frame dropped: {reason}");
             self.pool.give(fresh.jpeg);

@@ -151,7 +151,8 @@ impl Splitter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jpeg::{Encoder, Layout, Raw, mend};
+    use crate::jpeg::orient::Turn;
+    use crate::jpeg::{Encoder, Layout, Raw, mend, mend_whole};
     use proptest::prelude::*;
 
     /// A JPEG of grey noise, so that its coded data has stuffed bytes and needs many of them.
@@ -312,8 +313,8 @@ mod tests {
             let (found, _) = split(&[&jpeg[..], &jpeg].concat(), &[77]);
             let mut mended = Vec::new();
             for mut picture in found {
-                mend(&picture, &mut mended).unwrap();
-                crate::jpeg::mend_whole(&mut picture).unwrap();
+                mend(&picture, Turn::default(), &mut mended).unwrap();
+                mend_whole(&mut picture, Turn::default()).unwrap();
                 assert!(picture == mended, "in place and copied, it is the same");
             }
         }
