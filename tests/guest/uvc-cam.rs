@@ -2,8 +2,8 @@
 //!
 //! It plugs itself through a socket pair into the kernel's virtual USB host controller (`vhci-hcd`,
 //! the client side of USB/IP) and answers there as a UVC 1.0 device does: descriptors, PROBE and
-//! COMMIT, brightness and contrast, MJPEG and YUYV frames on an isochronous endpoint, as most
-//! cameras, or on a bulk one. `uvcvideo` makes an ordinary /dev/videoN of it, and a second node
+//! COMMIT, controls of its lens and of its picture, MJPEG and YUYV frames on an isochronous endpoint,
+//! as most cameras, or on a bulk one. `uvcvideo` makes an ordinary /dev/videoN of it, and a second node
 //! for metadata. Needs root and both modules; the standard library is enough to compile it.
 //!
 //! ```text
@@ -39,7 +39,16 @@
 //! mute WxH|off        the stream starts in that size, but no frames come
 //! dark MS             for so long after a start, JPEGs are black, as those of a cold camera
 //! starts              answered, in place of S, with how often a stream has started
+//! control E S         answered, in place of S, with the value of control S (UVC's selector) of
+//!                     entity E: 1, the lens; 2, the picture
+//! veto N CODE         the next N changes of a control are refused with UVC's error CODE
+//! mute-control E S    that control stalls whatever is asked of it; unplugging mends it
+//! slow MS             every request for a control takes so long
+//! forgetful on|off    controls are as by default after each start of a stream
 //! ```
+//!
+//! Unplugged, it forgets what its controls were set to. While the exposure or the focus is automatic,
+//! its time or its distance cannot be set (UVC's error 2, "wrong state").
 
 use std::collections::VecDeque;
 use std::ffi::c_long;
@@ -127,8 +136,9 @@ struct State {
     probe: [u8; 26],
     /// What was agreed on; none while the stream is stopped.
     stream: Option<Agreed>,
-    /// Brightness and contrast.
-    controls: [i16; 2],
+    knobs: Vec<Knob>,
+    /// What went wrong last with a control (UVC 1.0, table 4-3).
+    error_code: u8,
     faults: Faults,
     /// The next frame's number.
     number: u32,
@@ -169,6 +179,10 @@ struct Faults {
     refuse: u32,
     mute: Option<(u16, u16)>,
     dark: Duration,
+    /// Changes that are refused, and why.
+    veto: (u32, u8),
+    slow: Duration,
+    forgetful: bool,
 }
 
 impl Model {
@@ -282,7 +296,8 @@ impl Camera {
             transfers: VecDeque::new(),
             probe,
             stream: None,
-            controls: [0, 50],
+            knobs: knobs(),
+            error_code: 0,
             faults: Faults::default(),
             number: 0,
             starts: 0,
@@ -300,10 +315,25 @@ impl Camera {
         let mut words = line.split_whitespace();
         let verb = words.next().unwrap_or_default();
         let argument = words.next().unwrap_or_default();
+        let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
+        let (first, second) = (number(Some(argument)), number(words.next()));
         match verb {
             "plug" => self.plug().map_err(|fault| format!("plug: {fault}"))?,
             "unplug" => self.unplug(),
             "starts" => return Ok(self.lock().starts),
+            "control" | "mute-control" => {
+                let state = &mut *self.lock();
+                let knob = state.knobs.iter_mut().find(|k| (first, second) == k.numbers());
+                let knob = knob.ok_or_else(|| format!("no such control: {line}"))?;
+                knob.mute |= verb == "mute-control";
+                return Ok(knob.current as u32);
+            }
+            "veto" => {
+                let (Some(count), Some(code)) = (first, second) else {
+                    return Err(format!("not understood: {line}"));
+                };
+                self.lock().faults.veto = (count.into(), code);
+            }
             _ => {
                 let state = &mut *self.lock();
                 self.spoil(&mut state.faults, verb, argument)
@@ -334,6 +364,8 @@ impl Camera {
             "mute" if argument == "off" => faults.mute = None,
             "mute" => faults.mute = Some(size(argument)?),
             "dark" => faults.dark = Duration::from_millis(argument.parse().ok()?),
+            "slow" => faults.slow = Duration::from_millis(argument.parse().ok()?),
+            "forgetful" => faults.forgetful = argument == "on",
             _ => return None,
         }
         Some(())
@@ -354,7 +386,9 @@ impl Camera {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        self.lock().cable = Some(ours.try_clone()?);
+        let mut state = self.lock();
+        (state.cable, state.knobs) = (Some(ours.try_clone()?), knobs());
+        drop(state);
         let camera = self.clone();
         thread::spawn(move || {
             // Ends with an error in any case: that of the cable when it is pulled.
@@ -409,7 +443,13 @@ impl Camera {
                 self.changed.notify_all();
                 continue;
             }
-            let setup = head[40..].try_into().expect("a setup packet has 8 bytes");
+            let setup: &[u8; 8] = head[40..].try_into().expect("a setup packet has 8 bytes");
+            if matches!(setup[0], 0x21 | 0xa1) && setup[4] == 0 {
+                let slow = state.faults.slow;
+                drop(state);
+                thread::sleep(slow);
+                state = self.lock();
+            }
             let answer = control(&self.model, &mut state, setup, &data);
             self.changed.notify_all();
             let status = if answer.is_some() { 0 } else { EPIPE };
@@ -561,11 +601,11 @@ fn control(model: &Model, state: &mut State, setup: &[u8; 8], data: &[u8]) -> Op
             let commit = value_high == 2;
             streaming_parameters(model, state, request, commit, data)
         }
-        (0x21 | 0xa1, _) if video_control && index_high == 2 && matches!(value_high, 2 | 3) => {
-            picture_control(state, request, value_high as usize - 2, data)
+        (0x21 | 0xa1, _) if video_control && index_high != 0 => {
+            let outcome = knob(state, request, (index_high, value_high), data);
+            outcome.map_err(|code| state.error_code = code).ok()
         }
-        // What went wrong last: "invalid control".
-        (0xa1, 0x81) if video_control && index_high == 0 && value_high == 2 => Some(vec![6]),
+        (0xa1, 0x81) if video_control && value_high == 2 => Some(vec![state.error_code]),
         _ => None,
     }
 }
@@ -591,6 +631,9 @@ fn streaming_parameters(
                 }
                 state.stream = Some(model.agreed(&probe));
                 state.starts += 1;
+                if state.faults.forgetful {
+                    state.knobs = knobs();
+                }
             }
             Some(vec![])
         }
@@ -601,28 +644,102 @@ fn streaming_parameters(
     }
 }
 
-/// Brightness and contrast (UVC 1.0, 4.2.2.3).
-fn picture_control(state: &mut State, request: u8, which: usize, data: &[u8]) -> Option<Vec<u8>> {
-    let (min, max, default) = [(-64i16, 64i16, 0i16), (0, 100, 50)][which];
-    let current = &mut state.controls[which];
-    let bytes = |value: i16| Some(value.to_le_bytes().to_vec());
-    match request {
-        SET_CUR => {
-            let wanted = i16::from_le_bytes([*data.first()?, *data.get(1)?]);
-            if !(min..=max).contains(&wanted) {
-                return None;
-            }
-            *current = wanted;
-            Some(vec![])
+/// A control: the entity and the selector that name it, its bytes on the wire, what it takes.
+struct Knob {
+    entity: u8,
+    selector: u8,
+    length: usize,
+    min: i32,
+    max: i32,
+    step: i32,
+    default: i32,
+    current: i32,
+    mute: bool,
+}
+
+/// The lens (UVC 1.0, 4.2.2.1) and the picture (4.2.2.3).
+const LENS: u8 = 1;
+const PICTURE: u8 = 2;
+/// Whether the exposure is automatic: 1, by hand; 8, automatic. Its step is the modes that it has.
+const EXPOSURE_MODE: (u8, u8) = (LENS, 2);
+const EXPOSURE_TIME: (u8, u8) = (LENS, 4);
+const FOCUS: (u8, u8) = (LENS, 6);
+const FOCUS_AUTO: (u8, u8) = (LENS, 8);
+
+/// All controls, as by default.
+fn knobs() -> Vec<Knob> {
+    let knob = |(entity, selector), length, min, max, step, default| {
+        let (current, mute) = (default, false);
+        Knob { entity, selector, length, min, max, step, default, current, mute }
+    };
+    vec![
+        knob((PICTURE, 2), 2, -64, 64, 1, 0), // brightness
+        knob((PICTURE, 3), 2, 0, 100, 1, 50), // contrast
+        knob((PICTURE, 5), 1, 0, 2, 1, 1),    // power line frequency
+        knob(EXPOSURE_MODE, 1, 1, 8, 9, 8),
+        knob(EXPOSURE_TIME, 4, 3, 2047, 1, 250),
+        knob(FOCUS, 2, 0, 250, 5, 0),
+        knob(FOCUS_AUTO, 1, 0, 1, 1, 1),
+    ]
+}
+
+impl Knob {
+    fn numbers(&self) -> (Option<u8>, Option<u8>) {
+        (Some(self.entity), Some(self.selector))
+    }
+
+    fn bytes(&self, value: i32) -> Vec<u8> {
+        value.to_le_bytes()[..self.length].to_vec()
+    }
+
+    fn value(&self, data: &[u8]) -> Option<i32> {
+        let bytes = data.get(..self.length)?;
+        Some(match *bytes {
+            [byte] => byte.into(),
+            [low, high] => i16::from_le_bytes([low, high]).into(),
+            _ => i32::from_le_bytes(bytes.try_into().ok()?),
+        })
+    }
+
+    fn takes(&self, value: i32) -> bool {
+        match (self.entity, self.selector) {
+            EXPOSURE_MODE => value == 1 || value == 8,
+            _ => (self.min..=self.max).contains(&value),
         }
-        GET_CUR => bytes(*current),
-        GET_MIN => bytes(min),
-        GET_MAX => bytes(max),
-        GET_RES => bytes(1),
-        GET_LEN => Some(vec![2, 0]),
-        GET_INFO => Some(vec![3]),
-        GET_DEF => bytes(default),
-        _ => None,
+    }
+}
+
+/// A request for a control; `Err` is UVC's code of the error, and a stall.
+fn knob(state: &mut State, request: u8, named: (u8, u8), data: &[u8]) -> Result<Vec<u8>, u8> {
+    const WRONG_STATE: u8 = 2;
+    const OUT_OF_RANGE: u8 = 4;
+    const INVALID_CONTROL: u8 = 6;
+    let is_set = |named: (u8, u8), to: i32| {
+        let of = |knob: &&Knob| (knob.entity, knob.selector) == named;
+        state.knobs.iter().find(of).is_some_and(|knob| knob.current == to)
+    };
+    let automatic = (named == EXPOSURE_TIME && is_set(EXPOSURE_MODE, 8))
+        || (named == FOCUS && is_set(FOCUS_AUTO, 1));
+    let of = |knob: &&mut Knob| (knob.entity, knob.selector) == named && !knob.mute;
+    let knob = state.knobs.iter_mut().find(of).ok_or(INVALID_CONTROL)?;
+    let (left, code) = &mut state.faults.veto;
+    match request {
+        SET_CUR if countdown(left) => Err(*code),
+        SET_CUR if automatic => Err(WRONG_STATE),
+        SET_CUR => {
+            let wanted = knob.value(data).filter(|value| knob.takes(*value));
+            knob.current = wanted.ok_or(OUT_OF_RANGE)?;
+            Ok(vec![])
+        }
+        GET_CUR => Ok(knob.bytes(knob.current)),
+        GET_MIN => Ok(knob.bytes(knob.min)),
+        GET_MAX => Ok(knob.bytes(knob.max)),
+        GET_RES => Ok(knob.bytes(knob.step)),
+        GET_LEN => Ok(vec![knob.length as u8, 0]),
+        // Can be read and written.
+        GET_INFO => Ok(vec![3]),
+        GET_DEF => Ok(knob.bytes(knob.default)),
+        _ => Err(INVALID_CONTROL),
     }
 }
 
@@ -678,9 +795,10 @@ fn configuration(model: &Model) -> Vec<u8> {
 
 fn control_interface() -> Vec<u8> {
     let mut units = vec![];
-    // Terminal 1, the sensor; unit 2, brightness and contrast; terminal 3, the streaming interface.
-    units.extend([18, 0x24, 2, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0]);
-    units.extend([11, 0x24, 5, 2, 1, 0, 0, 2, 3, 0, 0]);
+    // Terminal 1, the sensor with its lens; unit 2, the picture; terminal 3, the streaming
+    // interface. Bits tell which controls there are.
+    units.extend([18, 0x24, 2, LENS, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0x2a, 0, 2]);
+    units.extend([11, 0x24, 5, PICTURE, 1, 0, 0, 2, 3, 4, 0]);
     units.extend([9, 0x24, 3, 3, 1, 1, 0, 2, 0]);
     let mut out = vec![13, 0x24, 1, 0x00, 0x01]; // version 1.00
     out.extend((13 + units.len() as u16).to_le_bytes());
