@@ -67,16 +67,16 @@ impl Lang {
         if let Some(said) = self.find(english) {
             return Cow::Borrowed(said);
         }
-        let filled = PHRASES.iter().find_map(|(english_phrase, chinese)| {
-            let (before, behind) =
-                english_phrase.split_once("{}").filter(|(b, _)| !b.is_empty())?;
-            let value = english.strip_prefix(before)?.strip_suffix(behind)?;
-            Some(fill(chinese, &[self.find(value).unwrap_or(value)]))
-        });
-        match filled {
-            Some(chinese) if self == Lang::Chinese => Cow::Owned(chinese),
-            _ => Cow::Owned(english.to_owned()),
+        if self == Lang::English {
+            return Cow::Owned(english.to_owned());
         }
+        let filled = PHRASES.iter().find_map(|(phrase, chinese)| {
+            let values = values_in(phrase, english)?;
+            let said: Vec<&str> =
+                values.into_iter().map(|value| self.find(value).unwrap_or(value)).collect();
+            Some(fill(chinese, &said))
+        });
+        Cow::Owned(filled.unwrap_or_else(|| english.to_owned()))
     }
 
     /// A page that is written in English in this language: its texts, and the attributes that a
@@ -92,6 +92,23 @@ impl Lang {
             Lang::Chinese => chinese,
         })
     }
+}
+
+/// What stands in the places of a phrase that begins with a word, in a sentence made of it.
+fn values_in<'s>(phrase: &str, sentence: &'s str) -> Option<Vec<&'s str>> {
+    let (before, behind) = phrase.split_once("{}").filter(|(before, _)| !before.is_empty())?;
+    let mut rest = sentence.strip_prefix(before)?;
+    let mut parts = behind.split("{}").peekable();
+    let mut values = Vec::new();
+    while let Some(part) = parts.next() {
+        let at = match parts.peek() {
+            Some(_) => rest.find(part)?,
+            None => rest.strip_suffix(part)?.len(),
+        };
+        values.push(&rest[..at]);
+        rest = &rest[at + part.len()..];
+    }
+    Some(values)
 }
 
 fn fill(phrase: &str, values: &[&str]) -> String {
@@ -290,6 +307,92 @@ const PHRASES: &[(&str, &str)] = &[
     ("No signal: {}", "没有信号：{}"),
     ("Off, because nobody watches.", "无人观看，已关闭。"),
     ("Working", "正常工作"),
+    // ---- the camera's controls ----
+    ("Controls", "控制"),
+    ("Set the camera's controls", "调整摄像头的参数"),
+    ("inactive", "未启用"),
+    ("in use", "使用中"),
+    ("only to be read", "只读"),
+    ("not to be set here", "无法在此设置"),
+    ("Set", "设置"),
+    ("Reset", "重置"),
+    ("Reset {}", "重置“{}”"),
+    ("Reset all", "全部重置"),
+    ("This camera has no controls.", "此摄像头没有可调参数。"),
+    ("The test picture has no controls.", "测试画面没有可调参数。"),
+    ("This source of pictures has no controls.", "此画面来源没有可调参数。"),
+    ("The field id is missing: it names the control.", "缺少字段 id：它指明要设置的参数。"),
+    (
+        "The field id must be the number of a control, not {}.",
+        "字段 id 必须是参数的编号，不能是 {}。",
+    ),
+    (
+        "The field value is missing: what the control is to be set to.",
+        "缺少字段 value：参数要设成的值。",
+    ),
+    ("The camera has no control {}.", "摄像头没有参数 {}。"),
+    (
+        "The control {} must be a whole number from {} to {}, not {}.",
+        "“{}”必须是 {} 到 {} 之间的整数，不能是 {}。",
+    ),
+    ("The control {} must be 0 or 1, not {}.", "“{}”必须是 0 或 1，不能是 {}。"),
+    ("The control {} must be one of {}, not {}.", "“{}”必须是其中之一：{}，不能是 {}。"),
+    ("The control {} can have the bits {} only, not {}.", "“{}”只能使用这些位：{}，不能是 {}。"),
+    ("The control {} must be a text of {} to {} bytes.", "“{}”必须是 {} 到 {} 字节的文字。"),
+    ("The control {} can only be read.", "“{}”只能读取。"),
+    ("The control {} cannot be changed while it is in use.", "“{}”正在使用，现在不能更改。"),
+    ("The control {} is inactive: others decide about it now.", "“{}”现在未启用，由其他参数决定。"),
+    (
+        "The control {} is inactive as long as {} is {}: change that first.",
+        "“{}”现在未启用，因为“{}”是“{}”：请先更改它。",
+    ),
+    ("The control {} has a type that cannot be set here.", "“{}”的类型无法在此设置。"),
+    ("The control {} has no value to go back to.", "“{}”没有默认值。"),
+    ("The camera refuses to set {} to {}: {}.", "摄像头拒绝把“{}”设为 {}：{}。"),
+    ("it does not take this value", "不接受这个值"),
+    ("it does not allow that now", "现在不允许"),
+    ("it is busy", "正忙"),
+    ("The camera failed to set {} to {}: {}.", "摄像头未能把“{}”设为 {}：{}。"),
+    ("The camera is not there: {}.", "摄像头不在：{}。"),
+    ("The camera does not tell its controls: {}.", "无法读取摄像头的参数：{}。"),
+    (
+        "The camera does not answer; it may be busy or hang. Try again later.",
+        "摄像头没有回应，可能正忙或已停止响应。请稍后再试。",
+    ),
+    ("What is set here will be lost at the end: {}.", "这里的设置在程序结束后会丢失：{}。"),
+    ("nothing", "空"),
+    ("on", "开"),
+    ("off", "关"),
+    // What Linux calls the controls that most cameras have.
+    ("User Controls", "画面"),
+    ("Camera Controls", "镜头与曝光"),
+    ("Brightness", "亮度"),
+    ("Contrast", "对比度"),
+    ("Saturation", "饱和度"),
+    ("Hue", "色调"),
+    ("Hue, Automatic", "自动色调"),
+    ("Gamma", "伽马"),
+    ("Gain", "增益"),
+    ("Gain, Automatic", "自动增益"),
+    ("Sharpness", "锐度"),
+    ("Backlight Compensation", "背光补偿"),
+    ("Power Line Frequency", "电源频率"),
+    ("Disabled", "关闭"),
+    ("White Balance, Automatic", "自动白平衡"),
+    ("White Balance Temperature", "白平衡色温"),
+    ("Auto Exposure", "自动曝光"),
+    ("Auto Mode", "自动"),
+    ("Manual Mode", "手动"),
+    ("Shutter Priority Mode", "快门优先"),
+    ("Aperture Priority Mode", "光圈优先"),
+    ("Exposure Time, Absolute", "曝光时间"),
+    ("Exposure, Dynamic Framerate", "曝光时可降低帧率"),
+    ("Focus, Absolute", "对焦"),
+    ("Focus, Automatic Continuous", "连续自动对焦"),
+    ("Zoom, Absolute", "变焦"),
+    ("Pan, Absolute", "水平转动"),
+    ("Tilt, Absolute", "垂直转动"),
+    ("Iris, Absolute", "光圈"),
     // ---- errors ----
     ("Bad Request", "请求有误"),
     ("Unauthorized", "需要登录"),
@@ -468,6 +571,11 @@ mod tests {
         assert_eq!(chinese.sentence(made), "摄像头没有画面：open /dev/video0: No such file。");
         assert_eq!(chinese.sentence("There is no such page."), "没有这个页面。");
         assert_eq!(chinese.sentence("Who knows."), "Who knows.");
+        let made = "The control Gain must be a whole number from -5 to 5, not from 1 to 2.";
+        assert_eq!(english.sentence(made), made);
+        assert_eq!(chinese.sentence(made), "“增益”必须是 -5 到 5 之间的整数，不能是 from 1 to 2。");
+        let made = "The camera refuses to set Knob to 7: it is busy.";
+        assert_eq!(chinese.sentence(made), "摄像头拒绝把“Knob”设为 7：正忙。");
     }
 
     #[test]
@@ -538,7 +646,9 @@ mod tests {
     #[test]
     fn what_errors_say_has_its_chinese() {
         let mut seen = 0;
-        for source in sources().iter().filter(|source| source.contains("Status::")) {
+        let refuses =
+            |source: &&String| ["Status::", "Refusal::"].iter().any(|s| source.contains(s));
+        for source in sources().iter().filter(refuses) {
             let code: String = source.lines().filter(|l| !l.trim().starts_with("//")).collect();
             for literal in code.split('"') {
                 let capital = literal.starts_with(|c: char| c.is_ascii_uppercase());
