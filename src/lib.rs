@@ -9,6 +9,7 @@
 //! | `error` | – | the world's faults in words |
 //! | `config` | – | what the operator asked for |
 //! | `journal` | one | standard error |
+//! | `control` | – | a camera's controls, and what may be set |
 //! | `frame` | – | a picture on its way, and the slot where it is handed over |
 //! | `jpeg` | – | JPEG's markers and turbojpeg |
 //! | `http` | none: pure | requests, responses, one client as a machine |
@@ -26,6 +27,8 @@ pub mod error;
 pub mod config;
 
 pub mod journal;
+
+pub mod control;
 
 pub mod frame;
 

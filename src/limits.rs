@@ -219,6 +219,30 @@ pub const REMARKS_MAX: u32 = 20;
 /// …and after that one in so long.
 pub const REMARK_PERIOD: Duration = Duration::from_secs(30);
 
+// ---- the camera's controls ------------------------------------------------------------------
+
+/// Controls read from one device; a driver that lists without end is cut off. vivid, which has
+/// some of each kind, has 90.
+pub const CONTROLS_MAX: usize = 512;
+/// Entries looked for in one control's menu.
+pub const MENU_MAX: usize = 256;
+/// Bytes of a control that is a text; a longer one is listed and not set.
+pub const CONTROL_TEXT_BYTES_MAX: i64 = 256;
+/// Characters of a value that a refusal repeats.
+pub const SHOWN_VALUE_CHARS_MAX: usize = 60;
+/// Requests for controls that wait for the camera's thread; past that the answer is 503.
+pub const ORDERS_MAX: usize = 16;
+/// Such a request waits this long: a photo in a size of its own may come first, and a camera has
+/// five seconds for an answer to its driver, which may hang.
+pub const ORDER_TIME_MAX: Duration = Duration::from_secs(8);
+/// Settings are written to their file this often at most: somebody may be moving a slider, and
+/// cards wear out.
+pub const SETTINGS_PERIOD: Duration = Duration::from_secs(1);
+/// If the disk refused them, they are written again after this.
+pub const SETTINGS_RETRY: Duration = Duration::from_secs(30);
+/// Bytes of the file of settings.
+pub const SETTINGS_BYTES_MAX: u64 = 1024 * 1024;
+
 // ---- the disk -------------------------------------------------------------------------------
 
 /// Jobs waiting for the disk thread; past that a page is answered 503.
@@ -331,6 +355,7 @@ pub const LOG_TIME_MAX: Duration = Duration::from_millis(500);
 
 const _: () =
     assert!(STILL_PHOTO_TIME_MAX.as_secs() > STILL_TIME_MAX.as_secs() + PHOTO_TIME_MAX.as_secs());
+const _: () = assert!(ORDER_TIME_MAX.as_secs() > STILL_TIME_MAX.as_secs());
 const _: () = assert!(INBOX_BYTES_MAX >= HEAD_BYTES_MAX + READ_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < INBOX_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX > INBOX_BYTES_MAX);
