@@ -202,6 +202,10 @@ pub struct Config {
     )]
     pub idle_off: Duration,
 
+    /// Keep what is set on the page of controls in this file (JSON), also when the program ends.
+    #[arg(long, value_name = "FILE", env = "PISTREAM_SAVE_CONTROLS", help_heading = "Camera")]
+    pub save_controls: Option<PathBuf>,
+
     /// Print the cameras of this machine with their formats, sizes and rates, and exit.
     #[arg(long, help_heading = "Camera")]
     pub list_cameras: bool,
@@ -582,6 +586,7 @@ mod tests {
         refuses(&["--idle-of", "1"], &["--idle-of"]);
         refuses(&["--host-name", "http://x/"], &["--host-name", "http://x/", "cam.example.org"]);
         refuses(&["--max-viewers", "0"], &["--max-viewers", "'0'"]);
+        refuses(&["--save-controls"], &["--save-controls", "FILE"]);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{EventfdFlags, eventfd};
 use serde::Serialize;
 
-use crate::limits::{METER_TIME, METERED_FRAMES, PACE_INTERVAL_MAX};
+use crate::control::{Kept, Order, Settings, Told};
+use crate::limits::{METER_TIME, METERED_FRAMES, ORDERS_MAX, PACE_INTERVAL_MAX};
 
 /// What a frame shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,10 +126,16 @@ pub struct FrameSlot {
     state: Mutex<CameraState>,
     still: Mutex<Option<Still>>,
     still_wanted: AtomicBool,
+    /// What is wanted of the controls, the oldest first, and what became of it. INVARIANT: at most
+    /// `ORDERS_MAX` of each: an order is given when another was answered.
+    orders: Mutex<VecDeque<Order>>,
+    told: Mutex<VecDeque<(u64, Told)>>,
+    /// What was set lately, of each camera the newest.
+    kept: Mutex<Kept>,
     demand: AtomicU32,
     stopping: AtomicBool,
     program: AtomicBool,
-    /// Readable when demand rose from nothing or the end has come.
+    /// Readable when demand rose from nothing, something is wanted, or the end has come.
     nudge: OwnedFd,
     pub drops: Drops,
 }
@@ -140,6 +147,9 @@ impl FrameSlot {
             state: Mutex::default(),
             still: Mutex::new(None),
             still_wanted: AtomicBool::new(false),
+            orders: Mutex::default(),
+            told: Mutex::default(),
+            kept: Mutex::default(),
             demand: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
             program: AtomicBool::new(false),
@@ -174,6 +184,32 @@ impl FrameSlot {
         drop(old);
     }
 
+    /// The next thing that is wanted of the controls and that somebody still waits for. One at a
+    /// time: frames come between.
+    pub fn take_order(&self, now: Instant) -> Option<Order> {
+        let mut orders = lock(&self.orders);
+        let order = loop {
+            let next = orders.pop_front()?;
+            if next.until > now {
+                break next;
+            }
+        };
+        if !orders.is_empty() {
+            self.prod(); // come back for the others
+        }
+        Some(order)
+    }
+
+    /// Say what became of an order. The caller wakes the loop.
+    pub fn tell(&self, number: u64, told: Told) {
+        lock(&self.told).push_back((number, told));
+    }
+
+    /// Say what is set of a camera now.
+    pub fn keep(&self, camera: &str, settings: Settings) {
+        lock(&self.kept).put(camera, settings);
+    }
+
     /// Say how the camera is doing.
     pub fn report(&self, change: impl FnOnce(&mut CameraState)) {
         change(&mut lock(&self.state));
@@ -194,7 +230,8 @@ impl FrameSlot {
         self.program.store(runs, Ordering::SeqCst);
     }
 
-    /// Becomes readable when the camera thread should look at `demand` and `stopping` again.
+    /// Becomes readable when the camera thread should look at `demand`, the wishes and `stopping`
+    /// again.
     pub fn nudge(&self) -> BorrowedFd<'_> {
         self.nudge.as_fd()
     }
@@ -218,6 +255,27 @@ impl FrameSlot {
 
     pub fn take_still(&self) -> Option<Still> {
         lock(&self.still).take()
+    }
+
+    /// Want something of the controls; false if too much is wanted already.
+    pub fn order(&self, order: Order) -> bool {
+        let mut orders = lock(&self.orders);
+        let room = orders.len() < ORDERS_MAX;
+        if room {
+            orders.push_back(order);
+            self.prod();
+        }
+        room
+    }
+
+    /// What became of an order, and its number.
+    pub fn take_told(&self) -> Option<(u64, Told)> {
+        lock(&self.told).pop_front()
+    }
+
+    /// What was set since this was asked last.
+    pub fn take_kept(&self) -> Kept {
+        std::mem::take(&mut lock(&self.kept))
     }
 
     pub fn state(&self) -> CameraState {
@@ -340,6 +398,7 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{Deed, Refusal};
     use std::sync::mpsc::sync_channel;
 
     fn frame(number: u64, pool: Option<SyncSender<Vec<u8>>>) -> Frame {
@@ -405,6 +464,31 @@ mod tests {
             let frames = (0..100).filter(|n| pace.allows(start + Duration::from_secs(*n)));
             assert_eq!(frames.count(), 1, "{tiny} a second");
         }
+    }
+
+    #[test]
+    fn orders_wait_for_the_camera_and_not_for_ever() {
+        let slot = FrameSlot::new().unwrap();
+        let now = Instant::now();
+        let order = |number, until| Order { number, deed: Deed::List, until };
+        let later = now + Duration::from_secs(1);
+        assert!(slot.order(order(1, now)), "nobody waits for it any more");
+        for number in 2..=ORDERS_MAX as u64 {
+            assert!(slot.order(order(number, later)));
+        }
+        assert!(!slot.order(order(99, later)), "no more than that");
+        slot.clear_nudge();
+        let readable = || rustix::io::read(slot.nudge(), &mut [0; 8]).is_ok();
+        assert_eq!(slot.take_order(now).map(|order| order.number), Some(2));
+        assert!(readable(), "there are more");
+        for number in 3..=ORDERS_MAX as u64 {
+            assert_eq!(slot.take_order(now).map(|order| order.number), Some(number));
+        }
+        slot.clear_nudge();
+        assert!(slot.take_order(now).is_none() && !readable());
+        slot.tell(2, Err(Refusal::Absent(String::new())));
+        assert!(matches!(slot.take_told(), Some((2, Err(Refusal::Absent(_))))));
+        assert!(slot.take_told().is_none());
     }
 
     #[test]

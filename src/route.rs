@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config;
+use crate::control::{self, Deed, excerpt};
 use crate::disk::{Back, Change, NOTHING_DONE, Outcome, PhotoName, Task};
 use crate::http::request::{Method, Request};
 use crate::http::response::{Response, Status};
@@ -32,6 +33,8 @@ pub enum Action {
     Metrics,
     /// Whether frames flow.
     Health,
+    /// Something of the camera's controls.
+    Controls(Deed),
     /// What the disk has to find.
     Disk(Task),
     /// What it has to change.
@@ -95,7 +98,7 @@ pub fn route(request: &Request, hosts: &Hosts) -> Action {
 fn methods(path: &str) -> &'static str {
     match path {
         "/photo" | "/gallery/delete" | "/gallery/keep" | "/gallery/archive" => "POST, OPTIONS",
-        "/interval" => "GET, HEAD, POST, OPTIONS",
+        "/interval" | "/controls" => "GET, HEAD, POST, OPTIONS",
         path if path.starts_with("/pic/") => "GET, HEAD, DELETE, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     }
@@ -125,6 +128,7 @@ fn look(request: &Request, path: &str) -> Action {
         ("/status", _) => Action::Status,
         ("/metrics", _) => Action::Metrics,
         ("/healthz", _) => Action::Health,
+        ("/controls", _) => Action::Controls(Deed::List),
         ("/md", _) => Action::Reply(
             Response::sentence(Status::MovedPermanently, "The notes are there.")
                 .field("Location", "md/"),
@@ -163,6 +167,7 @@ fn act(request: &Request, path: &str) -> Action {
     match path {
         "/photo" => Action::Photo,
         "/interval" => interval(&form),
+        "/controls" => controls(&form),
         _ => change(&form, path),
     }
 }
@@ -246,6 +251,35 @@ fn interval(form: &Form) -> Action {
         }
     };
     Action::Interval(Some(Plan { every, length }))
+}
+
+/// A control to be set or reset. Of fields that stand twice the last counts: a box that is ticked
+/// comes behind the hidden field that says that it is not.
+fn controls(form: &Form) -> Action {
+    let last = |name: &str| form.iter().rfind(|(field, _)| field == name).map(|(_, v)| &**v);
+    let refuse =
+        |sentence: String| Action::Reply(Response::sentence(Status::BadRequest, &sentence));
+    let id = match last("id") {
+        None if last("reset") == Some("all") => None,
+        None => return refuse("The field id is missing: it names the control.".to_owned()),
+        Some(sent) => {
+            let id = control::number(sent).and_then(|id| u32::try_from(id).ok());
+            let Some(id) = id else {
+                let sent = excerpt(sent);
+                return refuse(format!(
+                    "The field id must be the number of a control, not {sent}."
+                ));
+            };
+            Some(id)
+        }
+    };
+    match (id, last("value"), last("reset")) {
+        (id, _, Some(_)) => Action::Controls(Deed::Reset(id)),
+        (Some(id), Some(value), None) => {
+            Action::Controls(Deed::Set { id, value: value.to_owned() })
+        }
+        _ => refuse("The field value is missing: what the control is to be set to.".to_owned()),
+    }
 }
 
 fn stream(request: &Request) -> Action {
@@ -480,6 +514,29 @@ mod tests {
         {
             check(wrong, "400");
         }
+    }
+
+    #[test]
+    fn controls_are_named_by_their_number() {
+        check("GET /controls HTTP/1.1", "Controls(List)");
+        check("HEAD /controls HTTP/1.1", "Controls(List)");
+        check("DELETE /controls HTTP/1.1", "405");
+        let check = |form: &str, expect: &str| check_form("POST /controls HTTP/1.1", form, expect);
+        let set = |value: &str| format!("Controls(Set {{ id: 9963776, value: {value:?} }})");
+        check("id=9963776&value=-5", &set("-5"));
+        check("id=0x980900&value=", &set(""));
+        check("id=9963776&value=0&value=1", &set("1"));
+        check("id=9963776&value=%3Cb%3E+x", &set("<b> x"));
+        check("id=9963776&value=1&reset=1", "Controls(Reset(Some(9963776)))");
+        check("reset=all", "Controls(Reset(None))");
+        let long = "9".repeat(999);
+        for wrong in
+            ["", "value=1", "reset=1", "id=7", "id=&value=1", "id=x&value=1", "id=-1&value=1"]
+        {
+            check(wrong, "400");
+        }
+        check(&format!("id={long}&value=1"), "400");
+        check("id=4294967296&reset=1", "400");
     }
 
     #[test]

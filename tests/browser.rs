@@ -244,7 +244,7 @@ fn every_tool_has_a_name_and_is_reached_by_the_keyboard() {
     let (server, browser) = start();
     open_live(&browser, &server, DESKTOP);
     let mut seen = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..13 {
         browser.press(TAB);
         let focus = browser.eval(
             "const at = document.activeElement, style = getComputedStyle(at);
@@ -254,7 +254,7 @@ fn every_tool_has_a_name_and_is_reached_by_the_keyboard() {
         assert!(focus[2].as_f64() >= Some(44.0), "large enough for a thumb: {focus}");
         seen.push(focus[0].clone());
     }
-    let site = ["Live", "Gallery", "Notes", "Status"];
+    let site = ["Live", "Gallery", "Notes", "Status", "Controls"];
     let look = ["Snapshot", "Rotate", "Mirror", "Clock", "Full screen"];
     let photos = ["Last photo", "Photo", "Interval"];
     assert_eq!(seen, [&site[..], &look, &photos].concat());

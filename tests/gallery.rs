@@ -589,6 +589,7 @@ impl Sites {
             ("current", "current_picture".to_owned()),
             ("interval-running", "interval".to_owned()),
             ("status", "status".to_owned()),
+            ("controls", "controls".to_owned()),
             ("notes", "md/".to_owned()),
             ("note", "md/2".to_owned()),
             ("error", "3/4".to_owned()),

@@ -12,9 +12,11 @@
 //! ```
 //!
 //! With `--camera auto` and no camera ever seen, the test picture plays in place of `lost`.
-//! The thread waits in `v4l2::wait` only; without demand it waits for demand and nothing else,
-//! except that standard input is read all the time.
+//! The thread waits in `v4l2::wait` only; without demand it waits for demand, and for somebody who
+//! wants something of the controls, and nothing else, except that standard input is read all the
+//! time.
 
+mod controls;
 mod hotplug;
 mod pattern;
 mod pipe;
@@ -36,6 +38,7 @@ use self::pattern::{Pattern, no_signal};
 use self::program::{Program, Remarks};
 use self::v4l2::{Capture, Device, Filled, Ready, Verdict, Wish, choose, largest, nearest, wait};
 use crate::config::{Camera, Config, PhotoSize};
+use crate::control::Kept;
 use crate::error::{Error, Reason, Result};
 use crate::frame::{CameraState, Frame, FrameSlot, Pace, Picture, Still};
 use crate::jpeg::orient::Turn;
@@ -50,14 +53,15 @@ use crate::limits::{
 const RAW_BAYER: &str = "a CSI camera module gives only raw Bayer here: use --camera \
      'exec:rpicam-vid -n -t 0 --codec mjpeg --flush -o -' (libcamera-vid on Raspberry Pi OS 11)";
 
-/// Start the camera's thread; it ends with `FrameSlot::stop`.
-pub fn start(config: &Config, waker: Arc<Waker>) -> Result<Arc<FrameSlot>> {
+/// Start the camera's thread; it ends with `FrameSlot::stop`. `kept`: what the controls were set to
+/// before.
+pub fn start(config: &Config, kept: Kept, waker: Arc<Waker>) -> Result<Arc<FrameSlot>> {
     if config.camera == Camera::StandardInput {
         pipe::check_standard_input()?;
     }
     let slot = FrameSlot::new().map_err(|source| Error::new("start", "the camera", source))?;
     let slot = Arc::new(slot);
-    let mut operator = Operator::new(config.clone(), slot.clone(), waker);
+    let mut operator = Operator { kept, ..Operator::new(config.clone(), slot.clone(), waker) };
     thread::Builder::new()
         .name("camera-1".into())
         .spawn(move || operator.work())
@@ -176,6 +180,8 @@ struct Operator {
     slot: Arc<FrameSlot>,
     waker: Arc<Waker>,
     pool: Pool,
+    /// What somebody has set of the controls.
+    kept: Kept,
     number: u64,
     /// The camera that was used last.
     known: Option<Identity>,
@@ -206,6 +212,7 @@ impl Operator {
             slot,
             waker,
             pool: Pool::new(),
+            kept: Kept::default(),
             number: 0,
             known: None,
             size: None,
@@ -281,6 +288,7 @@ impl Operator {
             if self.slot.demand() > 0 || self.drains() {
                 return true;
             }
+            self.obey_idle();
             if let Err(source) = wait([Some(self.slot.nudge())], None) {
                 log::error!("{}", Error::new("wait for", "demand", source));
                 thread::sleep(REOPEN_MAX);
@@ -506,6 +514,7 @@ impl Operator {
             {
                 break End::Lost(error);
             }
+            self.obey_streaming(&mut run);
             if now >= run.last_frame + FRAME_TIME_MAX {
                 let reason = format!("no whole frame for {} s", FRAME_TIME_MAX.as_secs());
                 break End::Lost(Error::found("read from", "the camera", reason));
@@ -557,7 +566,10 @@ impl Operator {
         };
         self.known = Some(Identity::of(&device));
         let photo = self.photo_wish(&device, wish);
+        // Some controls can be set before the start only; some cameras forget them at the start.
+        self.restore(&device);
         let capture = Capture::start(device, wish)?;
+        self.restore_streaming(capture.device());
         let given = capture.given;
         let encoder = match given.format.layout() {
             Some(_) => Some(new_encoder(self.config.quality)?),
@@ -848,6 +860,7 @@ impl Operator {
             if self.slot.stopping() || self.slot.demand() == 0 {
                 return false;
             }
+            self.deny(error);
             if now >= attempt {
                 return true;
             }
@@ -946,6 +959,7 @@ impl Operator {
             if self.slot.take_still_wish() {
                 self.hand_over(Still::LikeStream);
             }
+            self.obey_without_device();
             if auto && (news || retry.as_ref().is_some_and(|retry| retry.at <= now)) {
                 match self.find() {
                     Ok(_) => return End::Again,

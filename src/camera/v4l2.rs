@@ -1,4 +1,5 @@
-//! A video device behind three calls: open, start, next frame. The only home of the v4l crate.
+//! A video device behind three calls, open, start, next frame, and its controls. The only home of
+//! the v4l crate.
 //!
 //! The crate gives structures and request numbers; the buffer queue is ours, because its stream
 //! returns EINVAL for ever after one time-out, hides flagged buffers and panics on drop. Device
@@ -18,11 +19,12 @@ use rustix::time::{ClockId, clock_gettime};
 use v4l::v4l_sys as sys;
 use v4l::v4l2::vidioc;
 
+use crate::control::{Choice, Control, Kind, Value};
 use crate::error::{Error, Result};
 use crate::jpeg::Layout;
 use crate::limits::{
-    BUFFERS, BUFFERS_MAX, ENUMERATION_MAX, FRAME_TIME_MAX, NODES_MAX, PIXELS_MAX, SIDE_PIXELS_MAX,
-    SIDE_PIXELS_MIN,
+    BUFFERS, BUFFERS_MAX, CONTROL_TEXT_BYTES_MAX, CONTROLS_MAX, ENUMERATION_MAX, FRAME_TIME_MAX,
+    MENU_MAX, NODES_MAX, PIXELS_MAX, SIDE_PIXELS_MAX, SIDE_PIXELS_MIN,
 };
 
 // ---- requests -------------------------------------------------------------------------------
@@ -53,12 +55,17 @@ const REQBUFS: Call<sys::v4l2_requestbuffers> = Call::new(vidioc::VIDIOC_REQBUFS
 const QUERYBUF: Call<sys::v4l2_buffer> = Call::new(vidioc::VIDIOC_QUERYBUF);
 const QBUF: Call<sys::v4l2_buffer> = Call::new(vidioc::VIDIOC_QBUF);
 const DQBUF: Call<sys::v4l2_buffer> = Call::new(vidioc::VIDIOC_DQBUF);
+const QUERY_EXT_CTRL: Call<sys::v4l2_query_ext_ctrl> = Call::new(vidioc::VIDIOC_QUERY_EXT_CTRL);
+const QUERYMENU: Call<sys::v4l2_querymenu> = Call::new(vidioc::VIDIOC_QUERYMENU);
+const G_EXT_CTRLS: Call<sys::v4l2_ext_controls> = Call::new(vidioc::VIDIOC_G_EXT_CTRLS);
+const S_EXT_CTRLS: Call<sys::v4l2_ext_controls> = Call::new(vidioc::VIDIOC_S_EXT_CTRLS);
 const STREAMON: Call<libc::c_int> = Call::new(vidioc::VIDIOC_STREAMON);
 const STREAMOFF: Call<libc::c_int> = Call::new(vidioc::VIDIOC_STREAMOFF);
 
 /// The kernel's layout where it depends on the machine (linux/videodev2.h): sizes of a buffer and a
-/// format, where a buffer's time and place stand, and two numbers. `Call::new` alone would believe
-/// structures that were generated for another machine.
+/// format, where a buffer's time and place stand, and two numbers; then of controls' structures, of
+/// which two are packed. `Call::new` alone would believe structures that were generated for another
+/// machine.
 const _: () = {
     #[cfg(target_pointer_width = "64")]
     const LAYOUT: [usize; 6] = [88, 208, 24, 64, 0xc058_5611, 0xc0d0_5605];
@@ -73,6 +80,20 @@ const _: () = {
     assert!(offset_of!(sys::v4l2_buffer, m) == LAYOUT[3]);
     assert!(DQBUF.number as usize == LAYOUT[4]);
     assert!(S_FMT.number as usize == LAYOUT[5]);
+    #[cfg(target_pointer_width = "64")]
+    const LIST: [usize; 3] = [32, 24, 0xc020_5648];
+    #[cfg(target_pointer_width = "32")]
+    const LIST: [usize; 3] = [24, 20, 0xc018_5648];
+    assert!(size_of::<sys::v4l2_ext_controls>() == LIST[0]);
+    assert!(offset_of!(sys::v4l2_ext_controls, controls) == LIST[1]);
+    assert!(S_EXT_CTRLS.number as usize == LIST[2]);
+    assert!(size_of::<sys::v4l2_ext_control>() == 20);
+    assert!(offset_of!(sys::v4l2_ext_control, __bindgen_anon_1) == 12);
+    assert!(offset_of!(sys::v4l2_query_ext_ctrl, minimum) == 40);
+    assert!(offset_of!(sys::v4l2_query_ext_ctrl, flags) == 72);
+    assert!(QUERY_EXT_CTRL.number as usize == 0xc0e8_5667);
+    assert!(offset_of!(sys::v4l2_querymenu, __bindgen_anon_1) == 8);
+    assert!(QUERYMENU.number as usize == 0xc02c_5625);
 };
 
 const CAPTURE: u32 = sys::v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE;
@@ -107,9 +128,22 @@ unsafe impl Plain for sys::v4l2_requestbuffers {}
 // SAFETY: as above.
 unsafe impl Plain for sys::v4l2_buffer {}
 // SAFETY: as above.
+unsafe impl Plain for sys::v4l2_query_ext_ctrl {}
+// SAFETY: as above.
+unsafe impl Plain for sys::v4l2_querymenu {}
+// SAFETY: as above.
 unsafe impl Plain for libc::c_int {}
 
 fn call<T: Plain>(fd: RawFd, call: &Call<T>, argument: &mut T) -> io::Result<()> {
+    // SAFETY: plain numbers lead nowhere.
+    unsafe { call_through(fd, call, argument) }
+}
+
+/// The same for a structure that holds pointers.
+///
+/// # Safety
+/// What the driver finds behind the pointers in `argument` must be ours and as large as it says.
+unsafe fn call_through<T>(fd: RawFd, call: &Call<T>, argument: &mut T) -> io::Result<()> {
     loop {
         // SAFETY: `argument` is a live structure of the size that the number encodes
         // (`Call::new`), and any bytes that the driver writes into it are a valid `T`.
@@ -434,6 +468,262 @@ pub fn nodes() -> Vec<PathBuf> {
     numbers.into_iter().map(|number| format!("/dev/video{number}").into()).collect()
 }
 
+// ---- controls -------------------------------------------------------------------------------
+
+/// Asks for the entry behind an id, simple or compound.
+const NEXT: u32 = sys::V4L2_CTRL_FLAG_NEXT_CTRL | sys::V4L2_CTRL_FLAG_NEXT_COMPOUND;
+
+/// Which of a control's values.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Which {
+    Current = sys::V4L2_CTRL_WHICH_CUR_VAL,
+    Default = sys::V4L2_CTRL_WHICH_DEF_VAL,
+}
+
+/// The classes of controls that cameras have, with the kernel's names for them.
+const CLASSES: [(u32, &str); 4] = [
+    (0x0098_0000, "User Controls"),
+    (0x009a_0000, "Camera Controls"),
+    (0x009e_0000, "Image Source Controls"),
+    (0x009f_0000, "Image Processing Controls"),
+];
+
+impl Device {
+    /// All controls in the driver's order, with their values. Those that are disabled for good are
+    /// left out.
+    pub fn controls(&self) -> io::Result<Vec<Control>> {
+        let mut controls = Vec::new();
+        let mut class = (0, String::new());
+        let mut last = 0;
+        for _ in 0..CONTROLS_MAX {
+            let entry = match self.entry(last | NEXT) {
+                Ok(entry) if entry.id > last => entry,
+                Ok(_) => break, // it goes in circles
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINVAL | libc::ENOTTY) => break,
+                    Some(libc::ENODEV) => return Err(error),
+                    // A control that the camera does not describe hides those behind it.
+                    _ => match self.entry_behind(last) {
+                        Some(entry) => entry,
+                        None if controls.is_empty() => return Err(error),
+                        None => break,
+                    },
+                },
+            };
+            last = entry.id;
+            let of = entry.id & 0x0fff_0000;
+            if entry.type_ == sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_CTRL_CLASS {
+                class = (of, name_of(&entry));
+            } else if entry.flags & sys::V4L2_CTRL_FLAG_DISABLED == 0 {
+                if class.0 != of {
+                    class = (of, class_name(of).to_owned());
+                }
+                controls.push(Control { class: class.1.clone(), ..self.describe(&entry) });
+            }
+        }
+        Ok(controls)
+    }
+
+    /// One control with its value; none if the device has no such control. Its class is left empty.
+    pub fn control(&self, id: u32) -> io::Result<Option<Control>> {
+        let is_heading = |entry: &sys::v4l2_query_ext_ctrl| {
+            entry.type_ == sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_CTRL_CLASS
+                || entry.flags & sys::V4L2_CTRL_FLAG_DISABLED != 0
+        };
+        // With these flags the id would mean another one.
+        if id & NEXT != 0 {
+            return Ok(None);
+        }
+        match self.entry(id) {
+            Ok(entry) if is_heading(&entry) => Ok(None),
+            Ok(entry) => Ok(Some(self.describe(&entry))),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINVAL | libc::ENOTTY) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Set a control to a value that it understands.
+    pub fn set_control(&self, control: &Control, value: &Value) -> io::Result<()> {
+        let (number, mut text) = match value {
+            Value::Text(text) => (0, [text.as_bytes(), &[0]].concat()),
+            Value::Number(number) => (*number, Vec::new()),
+        };
+        if (control.kind == Kind::String) == text.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut entry = ext_control(control.id);
+        entry.__bindgen_anon_1 = match control.kind {
+            Kind::String => {
+                sys::v4l2_ext_control__bindgen_ty_1 { string: text.as_mut_ptr().cast() }
+            }
+            Kind::Integer64 => sys::v4l2_ext_control__bindgen_ty_1 { value64: number },
+            // A bitmask has the bits of a number without sign.
+            _ => sys::v4l2_ext_control__bindgen_ty_1 { value: number as i32 },
+        };
+        entry.size = text.len() as u32;
+        // SAFETY: a text is as long as the entry says. Without one the size is 0, and a driver that
+        // takes the value for an address refuses it for that.
+        unsafe { self.exchange(&S_EXT_CTRLS, Which::Current, &mut entry) }
+    }
+
+    fn entry(&self, id: u32) -> io::Result<sys::v4l2_query_ext_ctrl> {
+        let mut entry = sys::v4l2_query_ext_ctrl { id, ..Plain::zeros() };
+        call(self.fd.as_raw_fd(), &QUERY_EXT_CTRL, &mut entry)?;
+        Ok(entry)
+    }
+
+    /// The first entry behind `last` that can be asked for by its number, among the common ones.
+    fn entry_behind(&self, last: u32) -> Option<sys::v4l2_query_ext_ctrl> {
+        let common = CLASSES.iter().flat_map(|(class, _)| (class | 0x900)..(class | 0x940));
+        common.filter(|id| *id > last).find_map(|id| self.entry(id).ok())
+    }
+
+    fn describe(&self, entry: &sys::v4l2_query_ext_ctrl) -> Control {
+        let flag = |flag: u32| entry.flags & flag != 0;
+        let kind = kind_of(entry);
+        let read_only = flag(sys::V4L2_CTRL_FLAG_READ_ONLY);
+        let grabbed = flag(sys::V4L2_CTRL_FLAG_GRABBED);
+        let inactive = flag(sys::V4L2_CTRL_FLAG_INACTIVE);
+        let mut control = Control {
+            id: entry.id,
+            name: name_of(entry),
+            class: String::new(),
+            kind,
+            value: None,
+            default: None,
+            minimum: entry.minimum,
+            maximum: entry.maximum,
+            step: entry.step,
+            menu: Vec::new(),
+            read_only,
+            write_only: flag(sys::V4L2_CTRL_FLAG_WRITE_ONLY),
+            inactive,
+            grabbed,
+            volatile: flag(sys::V4L2_CTRL_FLAG_VOLATILE),
+            settable: !(read_only || grabbed || inactive || kind == Kind::Compound),
+            kept: false,
+        };
+        match kind {
+            Kind::Menu | Kind::IntegerMenu => control.menu = self.menu(&control),
+            Kind::Bitmask => control.maximum = (entry.maximum as u32).into(),
+            _ => {}
+        }
+        control.default = match kind {
+            Kind::Button | Kind::Compound => None,
+            Kind::String => self.value(&control, Which::Default).ok(),
+            Kind::Bitmask => Some(Value::Number((entry.default_value as u32).into())),
+            _ => Some(Value::Number(entry.default_value)),
+        };
+        let readable = !control.write_only && !matches!(kind, Kind::Button | Kind::Compound);
+        if readable {
+            control.value = self.value(&control, Which::Current).ok();
+        }
+        control
+    }
+
+    /// What a menu offers; drivers leave out what the camera has not.
+    fn menu(&self, control: &Control) -> Vec<Choice> {
+        let indices = control.minimum.max(0)..=control.maximum.min(u32::MAX.into());
+        let choice = |index: i64| {
+            let mut item =
+                sys::v4l2_querymenu { id: control.id, index: index as u32, ..Plain::zeros() };
+            call(self.fd.as_raw_fd(), &QUERYMENU, &mut item).ok()?;
+            let found = item.__bindgen_anon_1;
+            // SAFETY: both members are bytes and numbers; the control's kind says which one was
+            // written.
+            let (name, value) = unsafe { (found.name, found.value) };
+            let name = if control.kind == Kind::Menu { text(&name) } else { value.to_string() };
+            Some(Choice { value: index, name })
+        };
+        indices.take(MENU_MAX).filter_map(choice).collect()
+    }
+
+    fn value(&self, control: &Control, which: Which) -> io::Result<Value> {
+        let mut entry = ext_control(control.id);
+        let mut text = match control.kind {
+            Kind::String => vec![0; control.maximum as usize + 1], // bounded by `kind_of`
+            _ => Vec::new(),
+        };
+        if control.kind == Kind::String {
+            entry.size = text.len() as u32;
+            let string = text.as_mut_ptr().cast();
+            entry.__bindgen_anon_1 = sys::v4l2_ext_control__bindgen_ty_1 { string };
+        }
+        // SAFETY: as in `set_control`.
+        unsafe { self.exchange(&G_EXT_CTRLS, which, &mut entry)? };
+        let found = entry.__bindgen_anon_1;
+        // SAFETY: all members are as good as numbers; which one was written, the kind says.
+        let (number, long) = unsafe { (found.value, found.value64) };
+        Ok(match control.kind {
+            Kind::String => Value::Text(self::text(&text)),
+            Kind::Integer64 => Value::Number(long),
+            Kind::Bitmask => Value::Number((number as u32).into()),
+            _ => Value::Number(number.into()),
+        })
+    }
+
+    /// Get or set the value of one control.
+    ///
+    /// # Safety
+    /// If `entry` has a size, its pointer must lead to so many bytes of ours.
+    unsafe fn exchange(
+        &self,
+        call: &Call<sys::v4l2_ext_controls>,
+        which: Which,
+        entry: &mut sys::v4l2_ext_control,
+    ) -> io::Result<()> {
+        let mut list = sys::v4l2_ext_controls {
+            __bindgen_anon_1: sys::v4l2_ext_controls__bindgen_ty_1 { which: which as u32 },
+            count: 1,
+            error_idx: 0,
+            request_fd: 0,
+            reserved: [0],
+            controls: entry,
+        };
+        // SAFETY: `controls` leads to one entry, as `count` says; for what is behind that one the
+        // caller answers.
+        unsafe { call_through(self.fd.as_raw_fd(), call, &mut list) }
+    }
+}
+
+fn ext_control(id: u32) -> sys::v4l2_ext_control {
+    let value64 = sys::v4l2_ext_control__bindgen_ty_1 { value64: 0 };
+    sys::v4l2_ext_control { id, size: 0, reserved2: [0], __bindgen_anon_1: value64 }
+}
+
+/// What kind of control an entry is, so far as we can handle it.
+fn kind_of(entry: &sys::v4l2_query_ext_ctrl) -> Kind {
+    let lengths = 0..=CONTROL_TEXT_BYTES_MAX;
+    if entry.nr_of_dims > 0 || entry.elems > 1 {
+        return Kind::Compound; // an array
+    }
+    match entry.type_ {
+        sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_INTEGER => Kind::Integer,
+        sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_INTEGER64 => Kind::Integer64,
+        sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_BOOLEAN => Kind::Boolean,
+        sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_MENU => Kind::Menu,
+        sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_INTEGER_MENU => Kind::IntegerMenu,
+        sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_BITMASK => Kind::Bitmask,
+        sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_BUTTON => Kind::Button,
+        sys::v4l2_ctrl_type_V4L2_CTRL_TYPE_STRING if lengths.contains(&entry.maximum) => {
+            Kind::String
+        }
+        _ => Kind::Compound,
+    }
+}
+
+fn name_of(entry: &sys::v4l2_query_ext_ctrl) -> String {
+    text(&entry.name.map(|byte| byte as u8))
+}
+
+fn class_name(class: u32) -> &'static str {
+    let known = CLASSES.iter().find(|(number, _)| *number == class);
+    known.map_or("Other Controls", |(_, name)| name)
+}
+
 // ---- capture --------------------------------------------------------------------------------
 
 /// What is asked of a device; it may give something near.
@@ -523,6 +813,10 @@ impl Capture {
         let mut none = sys::v4l2_requestbuffers { count: 0, ..Plain::zeros() };
         (none.type_, none.memory) = (CAPTURE, MMAP);
         let _ = call(fd, &REQBUFS, &mut none);
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {

@@ -1,4 +1,5 @@
-//! The thread that makes lasting changes: photos saved, kept and deleted, and room made for them.
+//! The thread that makes lasting changes: photos saved, kept and deleted, and room made for them;
+//! and what is set of the cameras' controls.
 //! What it answers is on the medium; a power cut the moment after takes nothing back.
 
 use std::io;
@@ -8,8 +9,10 @@ use serde::Serialize;
 
 use super::album::{Album, Photo};
 use super::photo::{self, PhotoName, Saved};
+use super::settings::SettingsFile;
 use super::{Answer, Change, Work, thumbnail};
 use crate::config::Config;
+use crate::control::Kept;
 use crate::error::{Error, Reason, Result};
 use crate::frame::Frame;
 use crate::http::response::{Body, Response, Status};
@@ -41,6 +44,7 @@ impl Room {
 pub struct Changes {
     album: Arc<Album>,
     room: Room,
+    settings: Option<SettingsFile>,
     /// Just saved: it has no thumbnail yet, and there may be too many now.
     fresh: Option<PhotoName>,
 }
@@ -63,6 +67,7 @@ impl Work<Change> for Changes {
             Change::Save { frame, page } => self.save(&frame, page),
             Change::Delete { names, back } => Answer::Page(self.delete(&names, back), None),
             Change::Keep { names, keep, back } => Answer::Page(self.keep(&names, keep, back), None),
+            Change::Settings(kept) => Answer::Settings(self.save_settings(kept)),
         }
     }
 
@@ -77,8 +82,16 @@ impl Work<Change> for Changes {
 }
 
 impl Changes {
-    pub fn new(album: Arc<Album>, room: Room) -> Changes {
-        Changes { album, room, fresh: None }
+    pub fn new(album: Arc<Album>, room: Room, settings: Option<SettingsFile>) -> Changes {
+        Changes { album, room, settings, fresh: None }
+    }
+
+    fn save_settings(&mut self, kept: Kept) -> std::result::Result<(), String> {
+        let Some(file) = &mut self.settings else { return Ok(()) };
+        file.save(kept).map_err(|error| {
+            log::warn!("{error}");
+            format!("What is set here will be lost at the end: {}.", lament(&error))
+        })
     }
 
     fn save(&mut self, frame: &Frame, page: bool) -> Answer {

@@ -535,6 +535,7 @@ pub struct Status {
 </table>
 {% endif -%}
 </div>
+<p><a href="controls">{{ lang.say("Set the camera's controls") }}</a></p>
 "#
 )]
 struct StatusPage<'a> {

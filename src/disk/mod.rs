@@ -14,6 +14,7 @@
 mod album;
 mod archive;
 mod changes;
+mod controls;
 mod folder;
 mod gallery;
 mod metrics;
@@ -22,6 +23,7 @@ mod page;
 mod photo;
 mod photos;
 mod plot;
+mod settings;
 mod site;
 mod status;
 mod thumbnail;
@@ -47,9 +49,11 @@ use self::notes::Notes;
 pub use self::photo::PhotoName;
 pub use self::photos::Outcome;
 use self::photos::Photos;
+use self::settings::SettingsFile;
 use self::site::{Page, Site};
 pub use self::status::{Drops, Facts, Interval, Memory, Sample, Viewer};
 use crate::config::Config;
+use crate::control::{Kept, Listing};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::http::phrases::Lang;
@@ -88,6 +92,8 @@ pub enum Task {
     Metrics(Box<Facts>),
     /// How the interval photos stand.
     Interval { interval: Option<Interval>, page: bool, lang: Lang },
+    /// The camera's controls, and why they cannot be saved, if so.
+    Controls { listing: Box<Listing>, trouble: Option<String>, page: bool, lang: Lang },
     /// Bytes of a file that an answer brought.
     ReadChunk { file: OpenFile, offset: u64, length: usize },
 }
@@ -101,6 +107,8 @@ pub enum Change {
     Delete { names: Vec<PhotoName>, back: Option<Back> },
     /// Mark photos as kept or not.
     Keep { names: Vec<PhotoName>, keep: bool, back: Back },
+    /// Save what somebody has set of the cameras' controls: what is new of it.
+    Settings(Kept),
 }
 
 /// What they say.
@@ -112,6 +120,8 @@ pub enum Answer {
     Chunk(Vec<u8>, OpenFile),
     /// A photo was saved, or why not; and the response that says so.
     Photo(Response, std::result::Result<(), String>),
+    /// The settings were saved, or why not.
+    Settings(std::result::Result<(), String>),
 }
 
 /// A file that a client is being sent: the loop keeps it between two chunks and cannot touch it.
@@ -159,8 +169,10 @@ pub fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
 pub struct Busy;
 
 impl Disk {
-    /// Start the threads for the folders that `config` names.
-    pub fn start(config: &Config, waker: Arc<Waker>) -> Result<Disk> {
+    /// Start the threads for the folders that `config` names; and what its file of settings has.
+    pub fn start(config: &Config, waker: Arc<Waker>) -> Result<(Disk, Kept)> {
+        let settings = config.save_controls.as_deref().map(SettingsFile::open).transpose()?;
+        let kept = settings.as_ref().map(|file| file.kept().clone()).unwrap_or_default();
         photo::make_folder(&config.pic)?;
         let album = Arc::new(Album::new(config.pic.clone()));
         let reader = Reader {
@@ -168,10 +180,11 @@ impl Disk {
             notes: Notes::new(Folder::new(config.md.clone())),
             photos: Photos::new(album.clone()),
         };
-        let changes = Changes::new(album, Room::of(config));
+        let changes = Changes::new(album, Room::of(config), settings);
         let (jobs, done) = spawn("disk-read", JOBS_MAX, waker.clone(), reader)?;
         let (changes, changed) = spawn("disk-write", CHANGES_MAX, waker, changes)?;
-        Ok(Disk { jobs, changes, done, changed, unfinished: 0, waiting: VecDeque::new() })
+        let disk = Disk { jobs, changes, done, changed, unfinished: 0, waiting: VecDeque::new() };
+        Ok((disk, kept))
     }
 
     /// Give a job to the reading thread. A page is refused when too many jobs are waiting.
@@ -292,6 +305,9 @@ impl Work<Task> for Reader {
             Task::Metrics(facts) => page(self.photos.metrics(&facts).map(Some)),
             Task::Interval { interval, page: person, lang } => {
                 page(self.photos.interval(interval.as_ref(), person, lang).map(Some))
+            }
+            Task::Controls { listing, trouble, page: person, lang } => {
+                page(controls::answer(&listing, trouble.as_deref(), person, lang).map(Some))
             }
             Task::ReadChunk { mut file, offset, length } => {
                 let read = file.read(offset, length).unwrap_or_else(|error| {

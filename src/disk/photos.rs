@@ -170,19 +170,19 @@ impl Photos {
     }
 }
 
-const JSON: &str = "application/json";
+pub const JSON: &str = "application/json";
 
 fn html(page: askama::Result<String>, lang: Lang, what: &str) -> Result<Page> {
     let page = page.map_err(|error| Error::found("render", what, error.to_string()))?;
     Ok(in_language(page, lang))
 }
 
-fn in_language(page: String, lang: Lang) -> Page {
+pub fn in_language(page: String, lang: Lang) -> Page {
     let (response, file) = whole(HTML, page);
     (response.in_language(lang), file)
 }
 
-fn whole(content_type: &'static str, bytes: impl Into<Vec<u8>>) -> Page {
+pub fn whole(content_type: &'static str, bytes: impl Into<Vec<u8>>) -> Page {
     let body = Body::Bytes(bytes.into().into());
     (with_policy(Response::new(Status::Ok, content_type, body)), None)
 }

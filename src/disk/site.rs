@@ -14,13 +14,15 @@ use crate::limits::CHUNK_BYTES;
 pub const REVALIDATE: &str = "no-cache";
 
 /// The pages built into the binary.
-const BUILT_IN: [(&str, &[u8]); 8] = [
+const BUILT_IN: [(&str, &[u8]); 10] = [
     ("index.html", include_bytes!("../../www/index.html")),
     ("app.css", include_bytes!("../../www/app.css")),
     ("app.js", include_bytes!("../../www/app.js")),
     ("notes.css", include_bytes!("../../www/notes.css")),
     ("gallery.css", include_bytes!("../../www/gallery.css")),
     ("gallery.js", include_bytes!("../../www/gallery.js")),
+    ("controls.css", include_bytes!("../../www/controls.css")),
+    ("controls.js", include_bytes!("../../www/controls.js")),
     ("fresh.js", include_bytes!("../../www/fresh.js")),
     ("icon.svg", include_bytes!("../../www/icon.svg")),
 ];

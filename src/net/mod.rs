@@ -1,6 +1,7 @@
 //! The loop thread: the only room that knows `mio::Poll` and sockets. It waits in `poll` and
 //! nowhere else.
 
+mod controls;
 mod gate;
 mod listen;
 mod peer;

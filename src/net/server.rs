@@ -24,6 +24,7 @@ use rustix::system::uname;
 use slab::Slab;
 
 use self::health::{Counts, History};
+use super::controls::Controls;
 use super::listen::doors;
 use super::peer::Peer;
 use super::shutter::{Asker, Shutter};
@@ -49,6 +50,7 @@ use crate::scale::{Scaling, Sizes};
 
 const TOO_MUCH: &str = "There is too much to do; try again later.";
 const NO_PICTURE: &str = "The camera gave no picture in time.";
+const NO_ANSWER: &str = "The camera does not answer; it may be busy or hang. Try again later.";
 
 const WAKE: Token = Token(0);
 const SIGNAL: Token = Token(1);
@@ -65,6 +67,7 @@ pub struct Server {
     disk: Disk,
     camera: Arc<FrameSlot>,
     shutter: Shutter,
+    controls: Controls,
     /// Photos have a size of their own.
     stills: bool,
     /// The last frame's number.
@@ -159,8 +162,8 @@ impl Server {
         let access = Access::open(password_file, config.read_only, waker.clone())?;
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         let own_name = uname().nodename().to_string_lossy().into_owned();
-        let disk = Disk::start(config, waker.clone())?;
-        let camera = camera::start(config, waker.clone())?;
+        let (disk, kept) = Disk::start(config, waker.clone())?;
+        let camera = camera::start(config, kept, waker.clone())?;
         for listener in &listeners {
             log::info!("listening on {}", listener.door);
         }
@@ -168,6 +171,7 @@ impl Server {
             disk,
             camera,
             shutter: Shutter::new(config.every, now),
+            controls: Controls::new(config.save_controls.is_some(), now),
             stills: config.photo_size.is_some(),
             frames: 0,
             meter: Meter::default(),
@@ -216,8 +220,8 @@ impl Server {
     }
 
     /// Let all go but those whose photos are on their way to the disk: they hear of it, and if
-    /// the disk is slow it has `END_TIME_MAX`. A camera's program ends meanwhile. A second signal
-    /// ends at once.
+    /// the disk is slow it has `END_TIME_MAX`. What was set of the controls goes there now, and a
+    /// camera's program ends meanwhile. A second signal ends at once.
     fn begin_end(&mut self, now: Now) {
         self.over = self.ending.is_some();
         self.ending = self.ending.or(Some(now.instant + END_TIME_MAX));
@@ -233,6 +237,7 @@ impl Server {
                 self.drive(seat, now); // before it is closed
             }
         }
+        self.save_settings(now);
         for seat in self.seats_that(|peer| !peer.awaits_change) {
             self.close(seat, Close::Shutdown);
         }
@@ -279,6 +284,7 @@ impl Server {
             self.deliver(now);
         }
         self.expire(now);
+        self.save_settings(now);
         for seat in std::mem::take(&mut self.touched) {
             self.drive(seat, now);
         }
@@ -303,9 +309,10 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let repeat = self.newest.as_ref().and_then(|newest| newest.repeat_at);
-        let times =
-            [self.earliest, repeat, self.accept_again, self.shutter.deadline(), self.ending];
-        let first = times.into_iter().flatten().min()?;
+        let waits = [self.shutter.deadline(), self.controls.deadline()];
+        let times = [self.earliest, repeat, self.accept_again, self.ending];
+        let times = times.into_iter().chain(waits);
+        let first = times.flatten().min()?;
         Some(first.saturating_duration_since(Instant::now()))
     }
 
@@ -334,8 +341,12 @@ impl Server {
     /// Hand out what the other threads left.
     fn deliver(&mut self, now: Now) {
         while let Some((ticket, answer)) = self.disk.done() {
-            if let (None, Answer::Photo(_, outcome)) = (&ticket, &answer) {
-                self.shutter.note(outcome.as_ref().copied().map_err(String::as_str));
+            match (&ticket, &answer) {
+                (None, Answer::Photo(_, outcome)) => {
+                    self.shutter.note(outcome.as_ref().copied().map_err(String::as_str));
+                }
+                (_, Answer::Settings(outcome)) => self.controls.saved(outcome.clone(), now.instant),
+                _ => {}
             }
             let Some(seat) = ticket.and_then(|ticket| self.seat_of(ticket)) else { continue };
             let peer = &mut self.peers[seat];
@@ -350,6 +361,7 @@ impl Server {
                     peer.conn.chunk(bytes, now);
                     peer.file = Some(file).filter(|_| peer.conn.pulls());
                 }
+                Answer::Settings(_) => {}
             }
             self.touch(seat);
         }
@@ -358,6 +370,10 @@ impl Server {
                 self.answer(seat, now);
                 self.touch(seat);
             }
+        }
+        self.controls.note(self.camera.take_kept());
+        while let Some((number, told)) = self.camera.take_told() {
+            self.answer_order(number, told, now);
         }
         match self.camera.take_still() {
             Some(Still::Taken(frame)) => {
@@ -413,6 +429,9 @@ impl Server {
     fn expire(&mut self, now: Now) {
         for asker in self.shutter.take_expired(now.instant) {
             self.refuse(asker, Response::unavailable(NO_PICTURE), now);
+        }
+        for caller in self.controls.take_expired(now.instant) {
+            self.answer_caller(&caller, Response::unavailable(NO_ANSWER), now);
         }
         if self.shutter.is_due(now.instant) {
             self.press(Asker::Clock, now);

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Server, TOO_MUCH};
+use crate::control::{Deed, Refusal, Told};
 use crate::disk::{self, Change, Task};
 use crate::frame::{Frame, Picture};
 use crate::http::Now;
 use crate::http::request::Method;
-use crate::http::response::Response;
+use crate::http::response::{Response, Status};
 use crate::jpeg::eighths;
 use crate::limits::{HELD_BYTES_MAX, JPEG_SIZE, SIZES_MAX, SNAPSHOT_TIME_MAX};
+use crate::net::controls::Caller;
 use crate::net::peer::SnapshotWait;
 use crate::net::shutter::Asker;
 use crate::route::{Action, Freshness, Plan, route};
@@ -55,6 +57,7 @@ impl Server {
             Action::Status => self.show_status(seat, now),
             Action::Metrics => self.show_metrics(seat, now),
             Action::Health => self.show_health(seat, now),
+            Action::Controls(deed) => self.order(seat, deed, now),
             Action::Disk(task) => self.ask_disk(seat, task, now),
             Action::Change(change) => self.change(seat, change, now),
         }
@@ -217,6 +220,67 @@ impl Server {
             skipped: interval.skipped,
             trouble: interval.trouble.clone(),
         })
+    }
+}
+
+// ---- the camera's controls ------------------------------------------------------------------
+
+impl Server {
+    /// Ask the camera's thread for its controls, or to set one.
+    fn order(&mut self, seat: usize, deed: Deed, now: Now) {
+        let peer = &mut self.peers[seat];
+        let wants_page = peer.conn.request().is_some_and(|request| request.wants_page);
+        let back = match &deed {
+            _ if !wants_page => None,
+            Deed::List => None,
+            Deed::Set { id, .. } | Deed::Reset(Some(id)) => Some(format!("controls#c{id}")),
+            Deed::Reset(None) => Some("controls".to_owned()),
+        };
+        let caller = Caller { ticket: peer.ticket(seat), back };
+        if !self.controls.order(caller, deed, &self.camera, now) {
+            peer.conn.answer(Response::unavailable(TOO_MUCH), now);
+        }
+    }
+
+    /// The camera's thread has answered: a page goes back to where it shows what is new.
+    pub(super) fn answer_order(&mut self, number: u64, told: Told, now: Now) {
+        let Some(caller) = self.controls.take(number) else { return };
+        let listing = match told {
+            Ok(listing) => listing,
+            Err(refusal) => {
+                let response = match &refusal {
+                    Refusal::Wrong(said) => Response::sentence(Status::BadRequest, said),
+                    Refusal::Absent(said) => Response::sentence(Status::NotFound, said),
+                    Refusal::Denied(said) => Response::sentence(Status::Conflict, said),
+                    Refusal::Failed(said) => Response::unavailable(said),
+                };
+                return self.answer_caller(&caller, response, now);
+            }
+        };
+        if let Some(back) = &caller.back {
+            return self.answer_caller(&caller, Response::see_other(back), now);
+        }
+        let Some(seat) = self.seat_of(caller.ticket) else { return };
+        let Some(request) = self.peers[seat].conn.request() else { return };
+        let (page, lang) = (request.wants_page, request.lang);
+        let trouble = self.controls.trouble().map(str::to_owned);
+        let task = Task::Controls { listing: Box::new(listing), trouble, page, lang };
+        self.ask_disk(seat, task, now);
+        self.touch(seat);
+    }
+
+    pub(super) fn answer_caller(&mut self, caller: &Caller, response: Response, now: Now) {
+        let Some(seat) = self.seat_of(caller.ticket) else { return };
+        self.peers[seat].conn.answer(response, now);
+        self.touch(seat);
+    }
+
+    /// Have what was set written to its file, if it is time for that.
+    pub(super) fn save_settings(&mut self, now: Now) {
+        let Some(kept) = self.controls.take_due(now.instant, self.ending.is_some()) else { return };
+        if self.disk.change(None, Change::Settings(kept.clone())).is_err() {
+            self.controls.postpone(kept);
+        }
     }
 }
 

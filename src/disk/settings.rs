@@ -1,0 +1,116 @@
+//! The file of what somebody has set of the cameras' controls (`--save-controls`): read at the
+//! start, replaced whole at each change. What it has of other cameras and unknown controls stays.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::photo::{open_file, open_folder, replace, sync_folder};
+use crate::control::Kept;
+use crate::error::{Error, Result};
+use crate::limits::SETTINGS_BYTES_MAX;
+
+#[derive(Debug)]
+pub struct SettingsFile {
+    path: PathBuf,
+    folder: PathBuf,
+    name: String,
+    kept: Kept,
+}
+
+impl SettingsFile {
+    /// Read the file, if there is one yet. One that cannot be understood is an error and stays as
+    /// it is: it would be overwritten with the next change.
+    pub fn open(path: &Path) -> Result<SettingsFile> {
+        let failed = |source| Error::new("read the settings in", path.display(), source);
+        // A link is followed once; a file that is replaced would take its place.
+        let path = match fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            found => found.map_err(failed)?,
+        };
+        let name = path.file_name().and_then(OsStr::to_str);
+        let Some(name) = name.map(str::to_owned) else {
+            return Err(failed(Errno::INVAL.into()));
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).to_owned();
+        let opened = open_folder(&folder).map_err(failed)?;
+        let kept = match open_file(&opened, &name) {
+            Err(Errno::NOENT) => Kept::default(),
+            found => read(found.map_err(|errno| failed(errno.into()))?).map_err(failed)?,
+        };
+        Ok(SettingsFile { path, folder, name, kept })
+    }
+
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// Take over what is newer, and write all of it through to the medium.
+    pub fn save(&mut self, newer: Kept) -> Result<()> {
+        self.kept.merge(newer);
+        self.kept.forget_empty();
+        let text = self.kept.to_text();
+        let fill = |file: &mut File| file.write_all(&text).and_then(|()| file.sync_all());
+        let scratch = format!(".{}.new", self.name);
+        let saved = open_folder(&self.folder).and_then(|folder| {
+            replace(&folder, &scratch, &self.name, fill)?;
+            sync_folder(&folder)
+        });
+        saved.map_err(|source| Error::new("write", self.path.display(), source))
+    }
+}
+
+fn read(file: File) -> io::Result<Kept> {
+    let mut text = Vec::new();
+    file.take(SETTINGS_BYTES_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > SETTINGS_BYTES_MAX {
+        return Err(io::Error::other("it is larger than 1 MiB: mend it or move it away"));
+    }
+    let broken = |reason| io::Error::other(format!("{reason}: mend it or move it away"));
+    Kept::from_text(&text).map_err(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Setting, Settings, Value};
+    use std::os::unix::fs::symlink;
+
+    fn settings(id: u32) -> Settings {
+        Settings::from([(id, Setting { name: "Knob".to_owned(), value: Value::Number(1) })])
+    }
+
+    #[test]
+    fn settings_are_read_back_and_a_broken_file_is_left_alone() {
+        let folder = std::env::temp_dir().join(format!("settings-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let (path, link) = (folder.join("kept.json"), folder.join("link.json"));
+        assert!(SettingsFile::open(&path).unwrap().kept().is_empty(), "there is none yet");
+        symlink("kept.json", &link).unwrap();
+        fs::write(&path, "{\"Other\": {\"5\": {\"value\": \"x\"}}}").unwrap();
+        let mut file = SettingsFile::open(&link).unwrap();
+        let mut newer = Kept::default();
+        newer.put("Rig", settings(7));
+        newer.put("Empty", Settings::new());
+        file.save(newer).unwrap();
+        let again = SettingsFile::open(&path).unwrap();
+        assert_eq!(again.kept().of("Rig"), settings(7));
+        assert_eq!(again.kept().of("Other")[&5].value, Value::Text("x".to_owned()));
+        assert!(!fs::read_to_string(&path).unwrap().contains("Empty"));
+        assert!(link.is_symlink(), "the link still leads to the file");
+
+        fs::write(&path, "{\n  broken").unwrap();
+        let error = SettingsFile::open(&path).unwrap_err().to_string();
+        assert!(error.contains("kept.json") && error.contains("line 2"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\n  broken");
+        fs::write(&path, vec![b' '; SETTINGS_BYTES_MAX as usize + 1]).unwrap();
+        assert!(SettingsFile::open(&path).unwrap_err().to_string().contains("1 MiB"));
+        assert!(SettingsFile::open(&folder).is_err(), "a folder is no file");
+        assert!(SettingsFile::open(&folder.join("no/kept.json")).is_err(), "no such folder");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
