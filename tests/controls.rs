@@ -110,6 +110,7 @@ fn a_usb_camera_does_at_once_what_is_set_and_keeps_it() {
         what_was_set_outlives_the_cable(&mut camera, &server);
         drop(server.stop());
         what_was_set_outlives_the_program(&mut camera, &file);
+        a_photo_of_another_size_forgets_nothing(&mut camera);
         resetting_forgets(&mut camera, &file);
         two_cameras_are_told_apart(&mut camera, &file);
         a_camera_that_hangs_stops_nobody_else(&mut camera, &file);
@@ -367,6 +368,23 @@ fn what_was_set_outlives_the_program(camera: &mut UsbCamera, file: &Path) {
     assert_eq!(fs::read_to_string(broken).expect("it is there"), "{\n\"Rig\": 5\n}");
 }
 
+/// The stream is started anew for such a photo, and again after it.
+fn a_photo_of_another_size_forgets_nothing(camera: &mut UsbCamera) {
+    let server = Server::start(&["--size", "640x480", "--fps", "15", "--photo-size", "max"]);
+    let mut stream = Stream::open(server.addr(), "/video_feed");
+    stream.frame();
+    assert_eq!(set(&server, CONTRAST, 33), 33);
+    let starts = camera.tell("starts");
+    camera.tell("forgetful on");
+    post(&server, "photo", "").expect(201);
+    stream.frame();
+    let contrast = || (told(camera, CONTRAST) == 33).then_some(());
+    assert!(until(PATIENCE, contrast).is_some(), "{} after a photo", told(camera, CONTRAST));
+    assert_eq!(camera.tell("starts"), starts + 2);
+    camera.tell("forgetful off");
+    assert!(set(&server, CONTRAST, 70) == 70 && told(camera, BRIGHTNESS) == 0);
+}
+
 fn resetting_forgets(camera: &mut UsbCamera, file: &Path) {
     let server = serving(file);
     let reset = |form: &str| {
@@ -606,6 +624,11 @@ struct Rig {
 
 #[track_caller]
 fn preloaded(slow: Duration) -> Rig {
+    preloaded_with(slow, &[])
+}
+
+#[track_caller]
+fn preloaded_with(slow: Duration, args: &[&str]) -> Rig {
     let folder = Folder::new();
     let build = |name: &str, source: &str| {
         let library = folder.path().join(name);
@@ -619,7 +642,8 @@ fn preloaded(slow: Duration) -> Rig {
     let camera = build("camera.so", "tests/bench/camera.c");
     let changes = folder.path().join("changes");
     let device = "/dev/video90"; // need not be there
-    let mut command = command(&["--listen", "127.0.0.1:0", "--camera", device, "--fps", "10"]);
+    let camera_args = ["--listen", "127.0.0.1:0", "--camera", device, "--fps", "10"];
+    let mut command = command(&[&camera_args[..], args].concat());
     command.env("LD_PRELOAD", format!("{knobs}:{camera}")).env("CAMERA_DEVICE", device);
     command.env("CAMERA_FORMATS", "YUYV").env("CAMERA_FPS", "10").env("CAMERA_RT", "0");
     command.env("KNOBS_LOG", &changes).env("KNOBS_SLOW", slow.as_millis().to_string());
@@ -778,6 +802,28 @@ fn a_slider_that_is_moved_quickly_has_one_request_under_way_and_its_last_value_w
     let number = in_knob(BRIGHTNESS, "[type=number]");
     browser.wait(&format!("document.querySelector('{number}').value === '50'"));
     browser.expect_no_complaints();
+}
+
+#[test]
+fn settings_that_cannot_be_saved_are_said_to_be_so() {
+    let folder = Folder::new();
+    let kept = folder.write("sub/kept.json", "{}\n");
+    let rig = preloaded_with(Duration::ZERO, &["--save-controls", &kept.display().to_string()]);
+    assert_eq!(set(&rig.server, BRIGHTNESS, 3), 3);
+    let saved = || fs::read_to_string(&kept).is_ok_and(|text| text.contains("Brightness"));
+    assert!(until(PATIENCE, || saved().then_some(())).is_some(), "not saved");
+    fs::remove_dir_all(folder.path().join("sub")).expect("take its folder away");
+    assert_eq!(set(&rig.server, BRIGHTNESS, 4), 4);
+    let line = rig.server.wait_for_log("WARN  write", PATIENCE);
+    assert!(line.contains("kept.json"), "{line}");
+    let trouble = until(PATIENCE, || listing(&rig.server)["trouble"].as_str().map(str::to_owned));
+    let trouble = trouble.expect("the list tells it");
+    assert!(trouble.contains("lost at the end"), "{trouble}");
+    let browser = Browser::start();
+    open(&browser, &rig, PHONE);
+    assert_eq!(browser.text("#trouble"), trouble);
+    browser.save("controls-trouble-phone");
+    rig.server.stop();
 }
 
 #[test]

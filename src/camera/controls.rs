@@ -173,11 +173,14 @@ impl Operator {
         }
     }
 
-    /// Set again what somebody has set before, of a camera whose stream has just started.
-    pub(super) fn restore_streaming(&self, device: &Device) {
-        for sentence in bring_about(device, self.wanted(device), true) {
+    /// Set again what somebody has set before, of a camera whose stream has just started. What
+    /// cannot be is said once.
+    pub(super) fn restore_streaming(&mut self, device: &Device) {
+        let failed = bring_about(device, self.wanted(device), true);
+        for sentence in failed.iter().filter(|sentence| !self.unset.contains(sentence)) {
             log::warn!("camera: not as it was set: {sentence}");
         }
+        self.unset = failed;
     }
 
     fn wanted(&self, device: &Device) -> BTreeMap<u32, Value> {

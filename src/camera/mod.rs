@@ -180,8 +180,9 @@ struct Operator {
     slot: Arc<FrameSlot>,
     waker: Arc<Waker>,
     pool: Pool,
-    /// What somebody has set of the controls.
+    /// What somebody has set of the controls, and what of it could not be set again.
     kept: Kept,
+    unset: Vec<String>,
     number: u64,
     /// The camera that was used last.
     known: Option<Identity>,
@@ -213,6 +214,7 @@ impl Operator {
             waker,
             pool: Pool::new(),
             kept: Kept::default(),
+            unset: Vec::new(),
             number: 0,
             known: None,
             size: None,
@@ -726,7 +728,10 @@ impl Operator {
             self.hand_over(Still::LikeStream);
             return Ok(());
         };
-        let taken = run.capture.restart(wish).and_then(|()| self.expose(run));
+        let taken = run.capture.restart(wish).and_then(|()| {
+            self.restore_streaming(run.capture.device());
+            self.expose(run)
+        });
         let still = match taken {
             Ok(frame) => Still::Taken(Arc::new(frame)),
             Err(error) => {
@@ -737,6 +742,7 @@ impl Operator {
         };
         self.hand_over(still);
         run.capture.restart(run.wish)?;
+        self.restore_streaming(run.capture.device());
         run.last_frame = Instant::now();
         run.started = run.last_frame; // the exposure adapts anew
         Ok(())
