@@ -222,7 +222,7 @@ pub const REMARK_PERIOD: Duration = Duration::from_secs(30);
 // ---- the camera's controls ------------------------------------------------------------------
 
 /// Controls read from one device; a driver that lists without end is cut off. vivid, which has
-/// some of each kind, has 90.
+/// some of each kind, has 59.
 pub const CONTROLS_MAX: usize = 512;
 /// Entries looked for in one control's menu.
 pub const MENU_MAX: usize = 256;

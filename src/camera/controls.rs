@@ -9,7 +9,6 @@
 //! it is set in any case: some cameras forget then, and uvcvideo, which remembers, does not know.
 //! So it does not matter what a camera forgets, and when.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 
@@ -17,8 +16,8 @@ use super::v4l2::Device;
 use super::{Identity, Operator, Run, reason_of};
 use crate::config::Camera;
 use crate::control::{
-    Control, Deed, Kind, Listing, Order, Refusal, Setting, Told, Value, excerpt, is_switch,
-    switch_of,
+    Control, Deed, Kind, Listing, Order, Refusal, Setting, Settings, Told, Value, excerpt,
+    is_switch, switch_of,
 };
 use crate::error::{Error, Reason};
 
@@ -145,8 +144,8 @@ impl Operator {
         }
         let key = key(device);
         if !self.kept.of(&key).is_empty() {
-            self.kept.put(&key, BTreeMap::new());
-            self.slot.keep(&key, BTreeMap::new());
+            self.kept.put(&key, Settings::new());
+            self.slot.keep(&key, Settings::new());
         }
         Ok(())
     }
@@ -183,7 +182,8 @@ impl Operator {
         self.unset = failed;
     }
 
-    fn wanted(&self, device: &Device) -> BTreeMap<u32, Value> {
+    /// What somebody has set of this camera, by the control's id.
+    fn wanted(&self, device: &Device) -> Vec<(u32, Value)> {
         let settings = self.kept.of(&key(device));
         settings.into_iter().map(|(id, setting)| (id, setting.value)).collect()
     }
@@ -201,12 +201,11 @@ fn key(device: &Device) -> String {
 /// Switches (automatic or not) decide about others. Those others come first, while they can still
 /// be set, then the switches, then once more what could not be set before and can now. What stays
 /// inactive has no effect in any case.
-fn bring_about(device: &Device, wanted: BTreeMap<u32, Value>, anew: bool) -> Vec<String> {
-    let (switches, mut others): (Vec<_>, Vec<_>) =
-        wanted.into_iter().partition(|(id, _)| is_switch(*id));
-    others.extend(switches);
-    others.retain(|(id, value)| !matches!(ensure(device, *id, value, anew), Ok(true)));
-    let failed = others.iter().filter_map(|(id, value)| ensure(device, *id, value, anew).err());
+fn bring_about(device: &Device, mut wanted: Vec<(u32, Value)>, anew: bool) -> Vec<String> {
+    let switches: Vec<_> = wanted.extract_if(.., |(id, _)| is_switch(*id)).collect();
+    wanted.extend(switches);
+    wanted.retain(|(id, value)| !matches!(ensure(device, *id, value, anew), Ok(true)));
+    let failed = wanted.iter().filter_map(|(id, value)| ensure(device, *id, value, anew).err());
     failed.map(|refusal| refusal.sentence().to_owned()).collect()
 }
 
