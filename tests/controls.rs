@@ -78,6 +78,13 @@ fn send(server: &Server, id: u64, value: impl std::fmt::Display) -> Reply {
     post(server, "controls", &format!("id={id}&value={value}"))
 }
 
+/// The same for a connection that stays open.
+fn request(id: u64, value: i64) -> String {
+    let form = format!("id={id}&value={value}");
+    let head = "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length:";
+    format!("{head} {}\r\n\r\n{form}", form.len())
+}
+
 /// Sets a control; what it is then, as the answer says.
 #[track_caller]
 fn set(server: &Server, id: u64, value: impl std::fmt::Display) -> Value {
@@ -125,18 +132,19 @@ fn serving(file: &Path) -> Server {
     Server::start(&[&camera[..], &["--save-controls", file]].concat())
 }
 
-/// Whether the server has the camera open.
-fn holds(server: &Server, node: &Path) -> bool {
-    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server runs");
-    open.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|path| path == node))
+/// Waits until the server has closed the camera.
+#[track_caller]
+fn expect_free(server: &Server, camera: &UsbCamera) {
+    let node = camera.node();
+    let free = until(PATIENCE, || (!server.holds(&node)).then_some(()));
+    assert!(free.is_some(), "{} is still held", node.display());
 }
 
 fn the_list_starts_no_stream(camera: &mut UsbCamera, server: &Server) {
     let list = listing(server);
     println!("{list:#}");
     assert_eq!(camera.tell("starts"), 0, "the list has started a stream");
-    let free = until(PATIENCE, || (!holds(server, &camera.node())).then_some(()));
-    assert!(free.is_some(), "the camera is still held");
+    expect_free(server, camera);
     assert!(list["camera"].as_str().is_some_and(|name| name.contains("(Rig, uvcvideo)")));
     assert_eq!((&list["reason"], &list["trouble"]), (&Value::Null, &Value::Null));
     let brightness = of(&list, BRIGHTNESS);
@@ -257,10 +265,7 @@ fn frames_flow_while_a_control_is_moved(camera: &mut UsbCamera, server: &Server)
     let mut client = Client::connect(server.addr());
     let moved = thread::spawn(move || {
         for n in 0..100 {
-            let form = format!("id={BRIGHTNESS}&value={}", n % 50);
-            let length = form.len();
-            let head = "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length:";
-            client.send(format!("{head} {length}\r\n\r\n{form}")).reply().expect(200);
+            client.send(request(BRIGHTNESS, n % 50)).reply().expect(200);
         }
     });
     let (mut pauses, start) = (Vec::new(), Instant::now());
@@ -305,8 +310,7 @@ fn what_was_set_outlives_the_cable(camera: &mut UsbCamera, server: &Server) {
         camera.tell("plug");
         camera.node();
     };
-    let free = until(PATIENCE, || (!holds(server, &camera.node())).then_some(()));
-    assert!(free.is_some(), "the camera is still held");
+    expect_free(server, camera);
     replug(camera);
     assert_eq!(told(camera, BRIGHTNESS), 0, "the camera itself keeps it");
     // The list shows how it is to be, since it is made to be so.
@@ -321,8 +325,7 @@ fn what_was_set_outlives_the_cable(camera: &mut UsbCamera, server: &Server) {
     expect(camera, "while somebody watches");
     // And a camera that forgets at the start of a stream.
     drop(stream);
-    let free = until(PATIENCE, || (!holds(server, &camera.node())).then_some(()));
-    assert!(free.is_some(), "the camera is still held");
+    expect_free(server, camera);
     camera.tell("forgetful on");
     let mut stream = Stream::open(server.addr(), "/video_feed");
     stream.frame();
@@ -432,10 +435,7 @@ fn a_camera_that_hangs_stops_nobody_else(camera: &mut UsbCamera, file: &Path) {
     camera.tell("slow 11000");
     let start = Instant::now();
     let mut client = Client::connect(server.addr());
-    let form = format!("id={BRIGHTNESS}&value=22");
-    let length = form.len();
-    let head = "POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length:";
-    client.send(format!("{head} {length}\r\n\r\n{form}"));
+    client.send(request(BRIGHTNESS, 22));
     thread::sleep(SECOND);
     let others = Instant::now();
     server.get("/status").expect(200);

@@ -644,8 +644,7 @@ fn expect_free(server: &Server, node: &Path) {
 
 /// Whether the server has `node` open.
 fn holds(server: &Server, node: &Path) -> bool {
-    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server runs");
-    open.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|path| path == node))
+    server.holds(node)
 }
 
 /// How often each thread of the server was given a processor, and for how long, and in which

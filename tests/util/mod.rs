@@ -317,6 +317,12 @@ impl Server {
         self.proc_entries("fd").len()
     }
 
+    /// Whether it has this file open.
+    pub fn holds(&self, path: &Path) -> bool {
+        let open = |entry: &PathBuf| std::fs::read_link(entry).is_ok_and(|found| found == path);
+        self.proc_entries("fd").iter().any(open)
+    }
+
     /// Threads.
     pub fn threads(&self) -> usize {
         self.proc_entries("task").len()
