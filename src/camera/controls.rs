@@ -111,7 +111,7 @@ impl Operator {
         let control = find(device, id)?;
         let value = control.understand(sent)?;
         change(device, &control, &value)?;
-        log::info!("camera: {} set to {}", control.name, control.in_words(&value));
+        log::debug!("camera: {} set to {}", control.name, control.in_words(&value));
         if control.kind != Kind::Button {
             // As the driver has rounded it, if it tells.
             let now = device.control(id).ok().flatten().and_then(|control| control.value);
@@ -128,7 +128,7 @@ impl Operator {
             return Err(Refusal::Denied(sentence));
         };
         change(device, &control, &value)?;
-        log::info!("camera: {} reset to {}", control.name, control.in_words(&value));
+        log::debug!("camera: {} reset to {}", control.name, control.in_words(&value));
         self.keep(device, id, None);
         Ok(())
     }
@@ -271,7 +271,7 @@ fn refused(device: &Device, control: &Control, value: &Value, error: &io::Error)
     let value = excerpt(&value);
     let reason = match error.raw_os_error() {
         Some(libc::EINVAL | libc::ERANGE) => "it does not take this value",
-        // uvcvideo's EILSEQ, before Linux 6.2, is the camera's "wrong state".
+        // The camera's "wrong state": EILSEQ from older uvcvideo.
         Some(libc::EACCES | libc::EPERM | libc::EILSEQ) => "it does not allow that now",
         Some(libc::EBUSY) => "it is busy",
         _ => {
