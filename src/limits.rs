@@ -76,6 +76,10 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Addresses that `--listen` may name.
 pub const LISTENERS_MAX: usize = 8;
+/// A service manager that cannot be told something now is told after this.
+pub const NOTIFY_RETRY: Duration = Duration::from_secs(1);
+/// The loop says no more often than this that it turns, however often it is asked to.
+pub const WATCHDOG_PERIOD_MIN: Duration = Duration::from_millis(10);
 
 // ---- the stream -----------------------------------------------------------------------------
 

@@ -7,4 +7,5 @@ mod listen;
 mod peer;
 mod shutter;
 mod socket;
+mod supervisor;
 pub mod server;

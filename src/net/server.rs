@@ -29,6 +29,7 @@ use super::listen::doors;
 use super::peer::Peer;
 use super::shutter::{Asker, Shutter};
 use super::socket::{Address, Door, Socket};
+use super::supervisor::Supervisor;
 use crate::access::Access;
 use crate::camera;
 use crate::config::Config;
@@ -87,6 +88,7 @@ pub struct Server {
     refused_origins: Vec<String>,
     proxies: Vec<IpNet>,
     base_path: String,
+    supervisor: Supervisor,
     viewers_max: usize,
     seats_max: usize,
     peers: Slab<Peer>,
@@ -164,9 +166,13 @@ impl Server {
         let own_name = uname().nodename().to_string_lossy().into_owned();
         let (disk, kept) = Disk::start(config, waker.clone())?;
         let camera = camera::start(config, kept, waker.clone())?;
+        let mut addresses = Vec::new();
         for listener in &listeners {
+            addresses.push(listener.door.to_string());
             log::info!("listening on {}", listener.door);
         }
+        let mut supervisor = Supervisor::from_environment();
+        supervisor.ready(&addresses, now.instant);
         Ok(Server {
             disk,
             camera,
@@ -186,6 +192,7 @@ impl Server {
             proxies: config.trusted_proxies.clone(),
             base_path: config.base_path.clone(),
             access,
+            supervisor,
             viewers_max: config.max_viewers,
             seats_max: seats(config.max_viewers),
             poll,
@@ -226,6 +233,7 @@ impl Server {
         self.over = self.ending.is_some();
         self.ending = self.ending.or(Some(now.instant + END_TIME_MAX));
         log::info!("ending");
+        self.supervisor.stopping(now.instant);
         self.listeners.clear(); // which closes them
         self.camera.stop();
         self.shutter.stop();
@@ -300,6 +308,7 @@ impl Server {
         self.accept(now);
         let done = self.disk.unfinished() == 0 && !self.camera.runs_program();
         self.over |= self.ending.is_some_and(|end| done || end <= now.instant);
+        self.supervisor.turned(now.instant);
         Ok(())
     }
 
@@ -309,7 +318,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let repeat = self.newest.as_ref().and_then(|newest| newest.repeat_at);
-        let waits = [self.shutter.deadline(), self.controls.deadline()];
+        let waits =
+            [self.shutter.deadline(), self.controls.deadline(), self.supervisor.deadline()];
         let times = [self.earliest, repeat, self.accept_again, self.ending];
         let times = times.into_iter().chain(waits);
         let first = times.flatten().min()?;
