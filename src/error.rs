@@ -26,6 +26,12 @@ impl Error {
         Error::new(doing, subject, io::Error::other(reason))
     }
 
+    /// The same, and behind the reason what can be done about it.
+    pub fn advising(self, remedy: &str) -> Error {
+        let reason = format!("{} ({remedy})", Reason(&self.source));
+        Error::found(self.doing, self.subject, reason)
+    }
+
     pub fn source(&self) -> &io::Error {
         &self.source
     }

@@ -1069,6 +1069,8 @@ fn a_read_only_folder_is_said_in_words_and_everything_else_works() {
     let folder = album(std::slice::from_ref(&name));
     let mount = Mount::read_only(folder.path());
     let server = start(&["--pic", folder.arg()]);
+    let line = server.wait_for_log("write photos into", PATIENCE);
+    assert!(line.contains("Read-only file system") && line.contains("ReadWritePaths"), "{line}");
     let mut stream = Stream::open(server.addr(), "/video_feed");
     let says = |reply: Reply, status: u16| {
         let text = reply.expect(status).text();

@@ -52,6 +52,9 @@ pub struct Changes {
 impl Work<Change> for Changes {
     fn begin(&mut self) {
         let path = self.album.path();
+        if let Err(error) = photo::check_writable(path) {
+            return log::warn!("{error}");
+        }
         match photo::sweep(path) {
             Ok(0) => {}
             Ok(count) => log::info!("{count} photos that a crash left unfinished were removed"),

@@ -173,7 +173,7 @@ impl Disk {
     pub fn start(config: &Config, waker: Arc<Waker>) -> Result<(Disk, Kept)> {
         let settings = config.save_controls.as_deref().map(SettingsFile::open).transpose()?;
         let kept = settings.as_ref().map(|file| file.kept().clone()).unwrap_or_default();
-        photo::make_folder(&config.pic)?;
+        photo::make_folder(&config.pic).map_err(photo::advise)?;
         let album = Arc::new(Album::new(config.pic.clone()));
         let reader = Reader {
             site: Site::new(Folder::new(config.www.clone())),

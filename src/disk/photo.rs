@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use exif::experimental::Writer;
 use exif::{Field, In, Tag, Value};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, fsync, linkat,
-    openat, renameat, renameat_with, statat, unlinkat,
+    Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, accessat, flock, fstat,
+    fsync, linkat, openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use tz::{DateTime, TimeZone};
@@ -216,6 +216,26 @@ pub fn make_folder(path: &Path) -> Result<()> {
             let source = Errno::NOTDIR.into();
             Err(Error::new("use as a folder", path.display(), source))
         }
+    }
+}
+
+/// Whether photos can be written into the folder at `path`; the error says what to do.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let access = accessat(CWD, path, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty());
+    access.map_err(|errno| advise(Error::new("write photos into", path.display(), errno.into())))
+}
+
+/// The system's refusal of a folder, with what the operator can do about it.
+pub fn advise(error: Error) -> Error {
+    match error.source().kind() {
+        io::ErrorKind::PermissionDenied => {
+            error.advising("it must belong to the user that runs pistream; a service sees no /home")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => error.advising(
+            "the disk is mounted so, or the service may not write there; to allow it: \
+             systemctl edit pistream, and there [Service] and, below it, ReadWritePaths=FOLDER",
+        ),
+        _ => error,
     }
 }
 
