@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod client;
+pub mod console;
 pub mod guest;
 pub mod mount;
 pub mod pi;

@@ -8,22 +8,17 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Folder, until};
+use super::Folder;
+use super::console::{Console, free_port};
 
 /// From QEMU's start until the shell is there; 6 s on a machine that has nothing else to do.
 const BOOT_TIME_MAX: Duration = Duration::from_secs(120);
-/// A command in an emulated processor; only a fault ever takes this long.
-const COMMAND_TIME_MAX: Duration = Duration::from_secs(300);
-/// What ends each command's output.
-const STATUS: &str = "pi: status ";
 
 /// Where `scripts/test-pi-zero` has put the program and the rig; none without that script.
 pub fn built() -> Option<PathBuf> {
@@ -46,9 +41,7 @@ pub enum Clock {
 
 /// A running Pi; gone when dropped.
 pub struct Pi {
-    qemu: Child,
-    input: ChildStdin,
-    output: Receiver<String>,
+    console: Console,
     addr: SocketAddr,
     built: PathBuf,
     folder: Folder,
@@ -97,31 +90,10 @@ impl Pi {
         }
         pack(built, &folder);
         let addr = free_port();
-        let mut qemu = qemu(built, &folder, addr, clock)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("start qemu-system-arm");
-        let input = qemu.stdin.take().expect("piped");
-        let stdout = qemu.stdout.take().expect("piped");
-        let (lines, output) = channel();
-        std::thread::spawn(move || {
-            let mut reader = BufReader::new(stdout);
-            let mut bytes = Vec::new();
-            while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
-                let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-                bytes.clear();
-                if lines.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let built = built.to_owned();
-        let mut pi = Pi { qemu, input, output, addr, built, folder, _alone: alone };
-        pi.read_until("pi: ready", BOOT_TIME_MAX);
-        pi.run("chmod +x /root/pistream");
-        pi
+        let mut console = Console::boot(qemu(built, &folder, addr, clock), "pi", BOOT_TIME_MAX);
+        console.autopsy = "dmesg | tail -n 15; tail -n 40 /tmp/log";
+        console.run("chmod +x /root/pistream");
+        Pi { console, addr, built: built.to_owned(), folder, _alone: alone }
     }
 
     /// Where the host finds its port 5000.
@@ -132,28 +104,13 @@ impl Pi {
     /// Runs one line of shell, which must succeed, and gives what it printed.
     #[track_caller]
     pub fn run(&mut self, line: &str) -> String {
-        let (said, status) = self.try_run(line);
-        assert_eq!(status, 0, "in the Pi: {line}\n{said}");
-        said
-    }
-
-    /// The same, whatever its exit status.
-    #[track_caller]
-    pub fn try_run(&mut self, line: &str) -> (String, i32) {
-        assert!(!line.contains('\n'), "one line: {line}");
-        writeln!(self.input, "{line}").expect("the Pi listens");
-        let (said, end) = self.read_until(STATUS, COMMAND_TIME_MAX);
-        let status = end.parse().unwrap_or_else(|_| panic!("no status: {end}"));
-        (said.trim_end().to_owned(), status)
+        self.console.run(line)
     }
 
     /// Waits until a line of shell succeeds.
     #[track_caller]
     pub fn wait_for(&mut self, line: &str) {
-        let limit = Duration::from_secs(30);
-        if until(limit, || (self.try_run(line).1 == 0).then_some(())).is_none() {
-            panic!("in the Pi, not within {limit:?}: {line}\n{}", self.try_run(line).0);
-        }
+        self.console.wait_for(line);
     }
 
     /// Starts a server whose log is `/tmp/log`.
@@ -225,40 +182,6 @@ impl Pi {
         counted.functions.sort_by_key(|(_, count)| u64::MAX - count);
         counted
     }
-
-    /// What was said before a line that begins with `start`, and the rest of that line.
-    #[track_caller]
-    fn read_until(&mut self, start: &str, limit: Duration) -> (String, String) {
-        let end = Instant::now() + limit;
-        let mut said = String::new();
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let Ok(line) = self.output.recv_timeout(left) else {
-                panic!("the Pi says nothing more, waiting for {start:?}, after:\n{said}");
-            };
-            if let Some(rest) = line.strip_prefix(start) {
-                return (said, rest.to_owned());
-            }
-            said += &line;
-            said.push('\n');
-        }
-    }
-}
-
-impl Drop for Pi {
-    fn drop(&mut self) {
-        if std::thread::panicking() && self.qemu.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let _ = writeln!(self.input, "dmesg | tail -n 15; tail -n 40 /tmp/log");
-            while let Ok(line) = self.output.recv_timeout(Duration::from_secs(5)) {
-                if line.starts_with(STATUS) {
-                    break;
-                }
-                eprintln!("in the Pi: {line}");
-            }
-        }
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
-    }
 }
 
 /// The number behind `name=` in what probe printed.
@@ -327,10 +250,4 @@ fn symbols(built: &Path) -> BTreeMap<u64, String> {
         is_function.then_some((u64::from_str_radix(address, 16).ok()?, name.to_owned()))
     };
     text.lines().filter_map(function).collect()
-}
-
-/// A port of this machine's that was free just now.
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address")
 }
