@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod console;
+pub mod debian;
 pub mod guest;
 pub mod mount;
 pub mod pi;
