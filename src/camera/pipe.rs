@@ -304,6 +304,7 @@ impl Operator {
         let drains = matches!(flow.source, Source::StandardInput(_));
         let mut idle_since = None;
         let (end, closed) = loop {
+            self.obey_without_device();
             let idle_end = idle_since.map(|since: Instant| since + self.config.idle_off);
             let idle_end = idle_end.filter(|_| !self.config.idle_off.is_zero() && !drains);
             let picture = self.absence.as_ref().filter(|_| idle_since.is_none());

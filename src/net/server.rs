@@ -318,8 +318,7 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let repeat = self.newest.as_ref().and_then(|newest| newest.repeat_at);
-        let waits =
-            [self.shutter.deadline(), self.controls.deadline(), self.supervisor.deadline()];
+        let waits = [self.shutter.deadline(), self.controls.deadline(), self.supervisor.deadline()];
         let times = [self.earliest, repeat, self.accept_again, self.ending];
         let times = times.into_iter().chain(waits);
         let first = times.flatten().min()?;
