@@ -1707,11 +1707,36 @@ fn the_status_tells_how_the_house_stands() {
     };
     let set = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
     let first = status();
-    let all = ["version", "time", "uptime", "camera", "viewers", "photos", "interval", "disk"];
+    let all = [
+        "version",
+        "time",
+        "uptime",
+        "camera",
+        "viewers",
+        "watching",
+        "connections",
+        "wrong_passwords",
+        "memory",
+        "photos",
+        "interval",
+        "disk",
+    ];
     assert_eq!(keys(&first), set(&all));
     let camera = [
-        "device", "format", "width", "height", "fps", "online", "test", "reason", "fps_real",
-        "frames", "drops",
+        "device",
+        "driver",
+        "format",
+        "width",
+        "height",
+        "fps",
+        "online",
+        "test",
+        "reason",
+        "fps_asked",
+        "fps_real",
+        "age",
+        "frames",
+        "drops",
     ];
     assert_eq!(keys(&first["camera"]), set(&camera));
     assert_eq!(keys(&first["camera"]["drops"]), set(&["damaged", "empty", "broken", "skipped"]));
