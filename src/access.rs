@@ -19,7 +19,6 @@ use std::{io, thread};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bcrypt::HashParts;
 use mio::Waker;
-use rustix::process::nice;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::disk::{self, Ticket};
@@ -29,6 +28,7 @@ use crate::limits::{
     GUESSES_WAITING_MAX, HASH_COST, HASH_COST_MAX, NAME_BYTES_MAX, PASSWORD_BYTES_MAX,
     PASSWORD_FILE_BYTES_MAX, PROOFS_KEPT_MAX,
 };
+use crate::thread::{stand_back, wake};
 
 /// What somebody may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,7 +333,7 @@ fn credentials(authorization: &str) -> Option<(String, String)> {
 
 /// Who has one address of IPv6 has 2^64 of them.
 fn neighbourhood(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
+    match client {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,
     }
@@ -357,18 +357,14 @@ fn work(
     answers: &SyncSender<(Proof, Option<Role>)>,
     waker: &Waker,
 ) {
-    if let Err(source) = nice(ACCESS_NICE) {
-        log::debug!("{}", Error::new("stand back in", "the password thread", source.into()));
-    }
+    stand_back(ACCESS_NICE, "the password thread");
     while let Ok((proof, name, password)) = todo.recv() {
         let role = role_of(users, &name, &password);
         match answers.try_send((proof, role)) {
             Ok(()) | Err(TrySendError::Full(_)) => {}
             Err(TrySendError::Disconnected(_)) => return,
         }
-        if let Err(source) = waker.wake() {
-            log::error!("{}", Error::new("wake", "the loop", source));
-        }
+        wake(waker);
     }
 }
 

@@ -354,24 +354,22 @@ impl Kept {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn control(kind: Kind, minimum: i64, maximum: i64) -> Control {
-        let choice = |(value, name): (i64, &str)| Choice { value, name: name.to_owned() };
+impl Control {
+    /// One without a value, from 0 to 9, that can be set; a menu has these entries.
+    pub fn sample(id: u32, name: &str, kind: Kind, menu: &[(i64, &str)]) -> Control {
+        let choice = |(value, name): &(i64, &str)| Choice { value: *value, name: name.to_string() };
         let is_menu = matches!(kind, Kind::Menu | Kind::IntegerMenu);
-        let menu = [(0, "Disabled"), (2, "60 Hz")].map(choice);
         Control {
-            id: USER,
-            name: "Knob".to_owned(),
+            id,
+            name: name.to_owned(),
             class: "User Controls".to_owned(),
             kind,
             value: None,
             default: None,
-            minimum,
-            maximum,
+            minimum: 0,
+            maximum: 9,
             step: 1,
-            menu: if is_menu { menu.to_vec() } else { Vec::new() },
+            menu: if is_menu { menu.iter().map(choice).collect() } else { Vec::new() },
             read_only: false,
             write_only: false,
             inactive: false,
@@ -380,6 +378,16 @@ mod tests {
             settable: true,
             kept: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(kind: Kind, minimum: i64, maximum: i64) -> Control {
+        let menu = [(0, "Disabled"), (2, "60 Hz")];
+        Control { minimum, maximum, ..Control::sample(USER, "Knob", kind, &menu) }
     }
 
     #[track_caller]

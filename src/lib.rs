@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `limits` | – | every number that is promised |
 //! | `error` | – | the world's faults in words |
+//! | `thread` | – | what threads beside the loop have in common |
 //! | `config` | – | what the operator asked for |
 //! | `journal` | one | standard error |
 //! | `control` | – | a camera's controls, and what may be set |
@@ -23,6 +24,8 @@
 pub mod limits;
 
 pub mod error;
+
+pub mod thread;
 
 pub mod config;
 

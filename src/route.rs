@@ -347,8 +347,13 @@ impl Hosts {
         if let Some(site) = request.fetch_site.as_deref() {
             return matches!(site, "same-origin" | "none");
         }
-        let Some(origin) = request.origin.as_deref() else { return true }; // no browser
-        let Some(authority) = name_of_origin(origin) else { return false }; // "null"
+        request.origin.is_none() || self.is_own_origin(request) // no browser sends none
+    }
+
+    /// Whether the page that asks says that it is of this site.
+    pub fn is_own_origin(&self, request: &Request) -> bool {
+        let Some(origin) = request.origin.as_deref() else { return false };
+        let Some((_, authority)) = origin.split_once("://") else { return false }; // "null"
         let authority = authority.to_ascii_lowercase();
         let host = request.host.as_deref().unwrap_or_default();
         host.eq_ignore_ascii_case(&authority)
@@ -366,11 +371,6 @@ impl Hosts {
             || name == self.own
             || self.names.iter().any(|allowed| is_named(name, allowed))
     }
-}
-
-/// Name and port of an origin.
-pub fn name_of_origin(origin: &str) -> Option<&str> {
-    Some(origin.split_once("://")?.1)
 }
 
 /// Whether `name` is what a `--host-name` allows.

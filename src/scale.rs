@@ -12,13 +12,13 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
 use mio::Waker;
-use rustix::process::nice;
 
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::http::response::Part;
 use crate::jpeg::Scaler;
 use crate::limits::SCALING_NICE;
+use crate::thread::{stand_back, wake};
 
 /// Which sizes: bit n stands for n eighths of each side, 1 to 7.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,9 +171,7 @@ fn work(
     answers: &SyncSender<Done>,
     waker: &Waker,
 ) {
-    if let Err(source) = nice(SCALING_NICE) {
-        log::debug!("{}", Error::new("stand back in", "the scaling thread", source.into()));
-    }
+    stand_back(SCALING_NICE, "the scaling thread");
     let mut complained = false;
     while let Ok((frame, sizes)) = todo.recv() {
         for n in sizes.iter() {
@@ -187,9 +185,7 @@ fn work(
             if answers.send((n, small)).is_err() {
                 return;
             }
-            if let Err(source) = waker.wake() {
-                log::error!("{}", Error::new("wake", "the loop", source));
-            }
+            wake(waker);
         }
     }
 }

@@ -48,6 +48,7 @@ use crate::limits::{
     PATTERN_QUALITY, POOL_MAX, PROGRAM_RESTART_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME,
     STILL_FRAMES_MIN, STILL_SETTLE_TIME, STILL_TIME_MAX, SWAP_TIME,
 };
+use crate::thread::wake;
 
 /// Why a camera module's raw node is of no use, and what is.
 const RAW_BAYER: &str = "a CSI camera module gives only raw Bayer here: use --camera \
@@ -797,9 +798,7 @@ impl Operator {
     }
 
     fn wake(&self) {
-        if let Err(source) = self.waker.wake() {
-            log::error!("{}", Error::new("wake", "the loop", source));
-        }
+        wake(&self.waker);
     }
 }
 

@@ -198,28 +198,9 @@ mod tests {
     use crate::control::{Choice, Value};
 
     fn control(id: u32, name: &str, kind: Kind) -> Control {
-        let number = Some(Value::Number(1));
-        let choice = |value, name: &str| Choice { value, name: name.to_owned() };
-        let is_menu = matches!(kind, Kind::Menu | Kind::IntegerMenu);
-        Control {
-            id,
-            name: name.to_owned(),
-            class: "User Controls".to_owned(),
-            kind,
-            value: number.clone().filter(|_| kind != Kind::Button),
-            default: number.filter(|_| kind != Kind::Button),
-            minimum: 0,
-            maximum: 9,
-            step: 1,
-            menu: if is_menu { vec![choice(0, "Disabled"), choice(1, "<50>")] } else { vec![] },
-            read_only: false,
-            write_only: false,
-            inactive: false,
-            grabbed: false,
-            volatile: false,
-            settable: true,
-            kept: false,
-        }
+        let value = Some(Value::Number(1)).filter(|_| kind != Kind::Button);
+        let sample = Control::sample(id, name, kind, &[(0, "Disabled"), (1, "<50>")]);
+        Control { value: value.clone(), default: value, ..sample }
     }
 
     fn listing(controls: Vec<Control>) -> Listing {

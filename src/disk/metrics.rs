@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::album::Album;
-use super::status::{Facts, Memory};
+use super::status::Facts;
 
 /// The content type that Prometheus knows this form by.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -69,7 +69,7 @@ fn write(out: &mut Metrics, facts: &Facts, album: &Album) -> fmt::Result {
     out.metric("counter", "pistream_answers_total", help, &answers)?;
     let help = "Wrong names and passwords.";
     out.counter("pistream_wrong_passwords_total", help, facts.wrong_passwords)?;
-    if let Some(memory) = Memory::open().resident() {
+    if let Some(memory) = facts.memory {
         out.gauge("process_resident_memory_bytes", "Resident memory.", memory)?;
     }
     if let Ok(all) = album.excerpt(0, 0) {

@@ -59,6 +59,7 @@ use crate::frame::Frame;
 use crate::http::phrases::Lang;
 use crate::http::response::{Response, Status};
 use crate::limits::{CHANGES_MAX, JOBS_MAX};
+use crate::thread::wake;
 
 /// Whom an answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,9 +266,7 @@ fn spawn<T: Send + 'static>(
             if answers.send((ticket, answer)).is_err() {
                 return; // the loop has ended
             }
-            if let Err(source) = waker.wake() {
-                log::error!("{}", Error::new("wake", "the loop", source));
-            }
+            wake(&waker);
             work.tidy();
         }
     };

@@ -44,6 +44,8 @@ pub struct Facts {
     pub frames_late: u64,
     pub frames_unasked: u64,
     pub wrong_passwords: u64,
+    /// Bytes of this process that are resident.
+    pub memory: Option<u64>,
     /// Seconds since the start.
     pub uptime: u64,
     pub interval: Option<Interval>,
@@ -190,7 +192,7 @@ pub fn json(facts: &Facts, album: &Album) -> Result<Vec<u8>> {
         watching: &facts.watching,
         connections: facts.connections,
         wrong_passwords: facts.wrong_passwords,
-        memory: Memory::open().resident(),
+        memory: facts.memory,
         photos: photos(album),
         interval: facts.interval.as_ref(),
         disk: Disk { free: album.free().ok() },

@@ -222,7 +222,6 @@ impl Server {
         while !self.over {
             self.turn(&mut events)?;
         }
-        self.camera.stop();
         Ok(())
     }
 

@@ -10,7 +10,6 @@ use crate::http::Now;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Response, Status};
 use crate::limits::ORIGINS_NAMED_MAX;
-use crate::route::name_of_origin;
 
 impl Server {
     /// Note what is known of who asks; whether the request is to be worked on now. If not, it was
@@ -67,8 +66,7 @@ impl Server {
         let Some(origin) = request.origin.as_deref().filter(|origin| *origin != "null") else {
             return;
         };
-        let own = request.host.as_deref().is_some_and(|host| name_of_origin(origin) == Some(host));
-        let known = own || self.origins.allow(origin);
+        let known = self.hosts.is_own_origin(request) || self.origins.allow(origin);
         let said = self.refused_origins.iter().any(|said| said == origin);
         if known || said || self.refused_origins.len() >= ORIGINS_NAMED_MAX {
             return;

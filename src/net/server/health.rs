@@ -126,6 +126,7 @@ impl Server {
             frames_late: counts.late,
             frames_unasked: counts.unasked,
             wrong_passwords: self.access.failures(),
+            memory: self.history.memory.resident(),
             uptime: now.instant.duration_since(self.started).as_secs(),
             interval: self.interval(now),
             history: self.history.told(now.instant),
