@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use util::client::ask;
 use util::{Folder, PATIENCE, Reply, Server, Stream, command, get, one_line, run};
 
@@ -20,6 +21,11 @@ fn password_file(folder: &Folder) -> String {
 const ANNA: &str = "Authorization: Basic YW5uYTpzZWNyZXQ="; // anna:secret
 const OTTO: &str = "Authorization: Basic b3R0bzpndWVzdA=="; // otto:guest
 const WRONG: &str = "Authorization: Basic YW5uYTp3cm9uZw=="; // anna:wrong
+
+/// A wrong password for anna, each another.
+fn wrong(n: usize) -> String {
+    format!("Authorization: Basic {}", BASE64_STANDARD.encode(format!("anna:guess{n}")))
+}
 
 #[track_caller]
 fn request(server: &Server, line: &str, fields: &[&str]) -> Reply {
@@ -136,25 +142,17 @@ fn a_password_is_worked_out_beside_the_loop_and_once() {
     let addr = server.addr();
     let asked = |head: String| thread::spawn(move || ask(addr, head.as_bytes()));
     let crowd: Vec<_> = (0..6).map(|_| asked(head.clone())).collect();
-    let before = cpu(&server);
+    let before = server.cpu();
     while !crowd.iter().all(|one| one.is_finished()) {
         // Nobody else waits for it.
         request(&server, "GET /", &[]).expect(401);
         thread::sleep(Duration::from_millis(5));
     }
     crowd.into_iter().for_each(|one| drop(one.join().expect("an answer").expect(200)));
-    let (once, begun) = (cpu(&server) - before, cpu(&server));
+    let (once, begun) = (server.cpu() - before, server.cpu());
     (0..50).for_each(|_| drop(request(&server, "GET /app.css", &[ANNA]).expect(200)));
-    let again = cpu(&server) - begun;
-    assert!(again < once / 2.0, "once {once} s, fifty times more {again} s");
-}
-
-/// Seconds that the program has used.
-fn cpu(server: &Server) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("its times");
-    let fields: Vec<&str> = text.rsplit(')').next().expect("fields").split_whitespace().collect();
-    let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().expect("ticks")).sum();
-    ticks / 100.0
+    let again = server.cpu() - begun;
+    assert!(again < once / 2, "once {once:?}, fifty times more {again:?}");
 }
 
 #[test]
@@ -163,11 +161,7 @@ fn who_guesses_has_to_wait_and_who_knows_does_not() {
     let file = password_file(&folder);
     let server = Server::start(&["--password-file", &file, "--camera", "test"]);
     request(&server, "GET /", &[ANNA]).expect(200);
-    use base64::prelude::{BASE64_STANDARD, Engine};
-    let guess = |n: usize| {
-        let sent = BASE64_STANDARD.encode(format!("anna:guess{n}"));
-        request(&server, "GET /", &[&format!("Authorization: Basic {sent}")])
-    };
+    let guess = |n| request(&server, "GET /", &[&wrong(n)]);
     let replies: Vec<Reply> = (0..20).map(guess).collect();
     let refused = replies.iter().filter(|reply| reply.status == 429);
     assert!(
@@ -350,11 +344,9 @@ fn guesses_through_a_trusted_proxy_are_the_guessers_own() {
     let file = password_file(&folder);
     let options = ["--camera", "test", "--trust-proxy", "127.0.0.1", "--password-file", &file];
     let server = Server::start(&options);
-    use base64::prelude::{BASE64_STANDARD, Engine};
     let guess = |from: &str, n: usize| {
-        let sent = BASE64_STANDARD.encode(format!("anna:guess{n}"));
         let from = format!("X-Forwarded-For: {from}");
-        request(&server, "GET /", &[&format!("Authorization: Basic {sent}"), &from]).status
+        request(&server, "GET /", &[&wrong(n), &from]).status
     };
     assert_eq!((0..4).map(|n| guess("192.0.2.1", n)).collect::<Vec<_>>(), [401; 4]);
     assert_eq!(guess("192.0.2.1", 5), 429);

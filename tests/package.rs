@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use clap::{Arg, CommandFactory};
 use clap_complete::Shell;
 use pistream::config::Config;
+use util::console::WEBCAM;
 use util::debian::{self, Debian};
 use util::{Folder, PATIENCE, Stream, binary, client, command, decode, get, until};
 
@@ -240,12 +241,18 @@ fn expect_vivid(guest: &Debian) {
 /// Takes a photo; its name.
 #[track_caller]
 fn press(guest: &Debian) -> String {
-    let request =
-        "POST /photo HTTP/1.1\r\nHost: guest\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    let reply = client::ask(guest.addr(), request.as_bytes());
-    assert!([200, 201].contains(&reply.status), "{} {}", reply.status, reply.text());
-    let photo: serde_json::Value = serde_json::from_slice(&reply.body).expect("JSON");
-    photo["name"].as_str().expect("a name").to_owned()
+    client::press(guest.addr())["name"].as_str().expect("a name").to_owned()
+}
+
+/// A machine with a camera on which the package is installed.
+#[track_caller]
+fn with_camera() -> Option<Debian> {
+    let (packages, machine) = debian::built()?;
+    let mut guest = Debian::boot(&machine, &packages);
+    guest.run(&format!("{INSTALL} {}", package(1)));
+    guest.run(WEBCAM);
+    expect_vivid(&guest);
+    Some(guest)
 }
 
 #[test]
@@ -259,7 +266,7 @@ fn the_package_is_installed_used_upgraded_and_removed() {
     assert_eq!(guest.run("systemctl is-enabled pistream"), "enabled");
     get(guest.addr(), "/").expect(200);
     assert_eq!(camera(guest)["test"], true, "without a camera, the test picture");
-    guest.run("modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0");
+    guest.run(WEBCAM);
     expect_vivid(guest);
     assert_eq!(pid(guest), first, "a camera is taken up without a new start");
 
@@ -365,12 +372,8 @@ fn expect_sandbox(guest: &mut Debian, process: &str) {
 
 #[test]
 fn a_service_that_hangs_or_dies_is_started_again_and_an_idle_one_is_not() {
-    let Some((packages, machine)) = debian::built() else { return };
-    let mut guest = Debian::boot(&machine, &packages);
+    let Some(mut guest) = with_camera() else { return };
     let guest = &mut guest;
-    guest.run(&format!("{INSTALL} {}", package(1)));
-    guest.run("modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0");
-    expect_vivid(guest);
     let first = pid(guest);
     expect_nothing_written(guest);
     assert_eq!(pid(guest), first, "a minute of rest, longer than the watchdog waits");
@@ -466,12 +469,8 @@ fn expect_faults_of_the_operator(guest: &mut Debian) {
 
 #[test]
 fn a_camera_that_comes_starts_the_service_unless_it_is_disabled() {
-    let Some((packages, machine)) = debian::built() else { return };
-    let mut guest = Debian::boot(&machine, &packages);
+    let Some(mut guest) = with_camera() else { return };
     let guest = &mut guest;
-    guest.run(&format!("{INSTALL} {}", package(1)));
-    guest.run("modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0");
-    expect_vivid(guest);
     let first = pid(guest);
 
     println!("--- unplugged and plugged");

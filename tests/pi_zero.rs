@@ -9,6 +9,8 @@ mod util;
 
 use std::process::Command;
 
+use util::client::press;
+use util::console::WEBCAM;
 use util::pi::{self, Clock, Counted, Listening, Memory, Pi, value};
 use util::{PATIENCE, Reply, Server, Stream, command, decode, get, stamp, until};
 
@@ -92,15 +94,6 @@ fn expect_idle(pi: &mut Pi, server: &Listening) {
     assert!(memory.anonymous > 0, "nothing was measured: {memory:?}");
 }
 
-#[track_caller]
-fn press(pi: &Pi) -> serde_json::Value {
-    let request =
-        "POST /photo HTTP/1.1\r\nHost: pi\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    let reply = util::client::ask(pi.addr(), request.as_bytes());
-    assert!([200, 201].contains(&reply.status), "{} {}", reply.status, reply.text());
-    serde_json::from_slice(&reply.body).expect("JSON")
-}
-
 /// The camera's own frame, byte for byte; its number.
 #[track_caller]
 fn expect_stamped(jpeg: &[u8]) -> u32 {
@@ -152,7 +145,7 @@ fn a_usb_camera_streams_and_photographs_in_little_memory() {
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
     drop(stream);
 
-    let photo = press(&pi);
+    let photo = press(pi.addr());
     assert_eq!((photo["width"].as_u64(), photo["height"].as_u64()), (Some(1280), Some(720)));
     let saved = get(pi.addr(), photo["url"].as_str().expect("an address")).expect(200).body;
     expect_stamped(&stamp::without_exif(&saved));
@@ -219,7 +212,7 @@ fn photos_have_their_date_after_2038() {
     plug_camera(&mut pi, CAMERA);
     pi.run("probe clock 2208988800");
     let server = pi.start("/root/pistream", "");
-    let photo = press(&pi);
+    let photo = press(pi.addr());
     let name = photo["name"].as_str().expect("a name");
     assert!(name.starts_with("2040-01-01_00-0"), "{name}");
     let saved = get(pi.addr(), &format!("/pic/{name}")).expect(200);
@@ -237,7 +230,7 @@ fn photos_have_their_date_after_2038() {
 fn every_raw_format_comes_out_in_its_colours() {
     let Some(built) = pi::built().filter(|_| util::long()) else { return };
     let mut pi = Pi::boot(&built, Clock::Host, &[]);
-    pi.run("modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0");
+    pi.run(WEBCAM);
     pi.wait_for("[ -e /dev/video0 ]");
     for format in ["yuyv", "uyvy", "nv12", "yu12", "rgb3", "bgr3", "grey"] {
         let options = format!("--camera /dev/video0 --format {format} --size 640x480 --fps 15");
@@ -295,7 +288,7 @@ fn a_frame_costs_few_instructions_and_rest_none() {
     let Some(built) = pi::built().filter(|_| util::long()) else { return };
     let mut pi = Pi::boot(&built, Clock::Counted, &[("shot.jpg", &photograph())]);
     plug_camera(&mut pi, CAMERA);
-    pi.run("modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0");
+    pi.run(WEBCAM);
     pi.wait_for("[ -e /dev/video2 ]");
 
     let server = pi.start("/root/pistream", "--camera /dev/video0");
@@ -342,7 +335,7 @@ fn frames_keep_coming_while_others_give_work() {
     let files = [("shot.jpg", &photograph()[..]), ("note.md", note.as_bytes())];
     let mut pi = Pi::boot(&built, Clock::Counted, &files);
     plug_camera(&mut pi, CAMERA);
-    pi.run("modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0");
+    pi.run(WEBCAM);
     pi.wait_for("[ -e /dev/video2 ]");
     pi.run("mkdir -p md && mv note.md md/");
     let raw = "--camera /dev/video2 --format yuyv --size 640x480 --quality 75 --fps 15";

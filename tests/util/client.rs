@@ -236,6 +236,15 @@ pub fn get(addr: SocketAddr, target: &str) -> Reply {
     ask(addr, request.as_bytes())
 }
 
+/// Presses the button for a photo, which must be saved; what is told of it.
+#[track_caller]
+pub fn press(addr: SocketAddr) -> serde_json::Value {
+    let request =
+        "POST /photo HTTP/1.1\r\nHost: pi\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let reply = ask(addr, request.as_bytes()).expect(201);
+    serde_json::from_slice(&reply.body).expect("JSON")
+}
+
 /// Sends `bytes`, reads to the end, and takes it as exactly one reply.
 #[track_caller]
 pub fn ask(addr: SocketAddr, bytes: &[u8]) -> Reply {

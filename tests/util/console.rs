@@ -12,6 +12,9 @@ use super::until;
 /// A command in an emulated processor; only a fault ever takes this long.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(300);
 
+/// Makes a webcam of the kernel's test device: raw formats, 640x480 at 15 frames a second.
+pub const WEBCAM: &str = "modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0";
+
 /// A running machine; gone when dropped.
 pub struct Console {
     qemu: Child,
