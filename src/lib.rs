@@ -8,6 +8,7 @@
 //! | `limits` | – | every number that is promised |
 //! | `error` | – | the world's faults in words |
 //! | `thread` | – | what threads beside the loop have in common |
+//! | `memory` | – | the program's code in memory |
 //! | `config` | – | what the operator asked for |
 //! | `journal` | one | standard error |
 //! | `control` | – | a camera's controls, and what may be set |
@@ -26,6 +27,8 @@ pub mod limits;
 pub mod error;
 
 pub mod thread;
+
+pub mod memory;
 
 pub mod config;
 

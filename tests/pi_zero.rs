@@ -88,6 +88,7 @@ fn measure(pi: &mut Pi, server: &Listening, when: &str) -> Memory {
 
 #[track_caller]
 fn expect_idle(pi: &mut Pi, server: &Listening) {
+    pi.wait_for("grep -q 'taken up when somebody watches' /tmp/log"); // until then it starts
     let memory = measure(pi, server, "idle");
     assert!(memory.resident <= IDLE_KIB_MAX, "{memory:?}");
     assert!(memory.anonymous <= IDLE_ANONYMOUS_KIB_MAX, "{memory:?}");

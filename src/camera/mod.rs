@@ -48,6 +48,7 @@ use crate::limits::{
     PATTERN_QUALITY, POOL_MAX, PROGRAM_RESTART_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME,
     STILL_FRAMES_MIN, STILL_SETTLE_TIME, STILL_TIME_MAX, SWAP_TIME,
 };
+use crate::memory;
 use crate::thread::wake;
 
 /// Why a camera module's raw node is of no use, and what is.
@@ -283,6 +284,7 @@ impl Operator {
 
     /// False when the house ends.
     fn wait_for_demand(&mut self) -> bool {
+        memory::unmap_code(); // most of what ran was for the start, or for a session that is over
         loop {
             self.slot.clear_nudge();
             if self.slot.stopping() {
