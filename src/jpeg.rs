@@ -697,15 +697,17 @@ pub fn eighths(width: usize, width_max: usize) -> usize {
     (1..=8).rev().find(fits).unwrap_or(1)
 }
 
-/// What the JPEG's head says; the decoder is told our limits.
-fn open(decompressor: &mut Decompressor, jpeg: &[u8]) -> Result<DecompressHeader, Failed> {
+/// A decoder that is told our limits, and what the JPEG's head says. A new one each time, for it is
+/// cheap, and after a damaged head an old one refuses all that follow.
+fn open(jpeg: &[u8]) -> Result<(Decompressor, DecompressHeader), Failed> {
+    let mut decompressor = Decompressor::new()?;
     decompressor.set_scan_limit(SCANS_MAX)?;
     let header = decompressor.read_header(jpeg)?;
     let pixels_max = if header.is_progressive { PIXELS_MAX } else { DECODED_PIXELS_MAX };
     if header.width * header.height > pixels_max as usize {
         return Err(Failed::Broken(Broken::TooLarge));
     }
-    Ok(header)
+    Ok((decompressor, header))
 }
 
 /// The picture is whole, though libjpeg calls it corrupt: some cameras put bytes before a marker
@@ -722,28 +724,27 @@ fn forgive(decoded: turbojpeg::Result<()>) -> turbojpeg::Result<()> {
 /// Colours are not converted: what is decoded as YUV, by an inverse DCT of fewer points, is encoded
 /// as YUV.
 pub struct Scaler {
-    decompressor: Decompressor,
     encoder: Encoder,
 }
 
 impl Scaler {
     /// `quality` from 1 to 100.
     pub fn new(quality: u8) -> turbojpeg::Result<Scaler> {
-        Ok(Scaler { decompressor: Decompressor::new()?, encoder: Encoder::new(quality)? })
+        Ok(Scaler { encoder: Encoder::new(quality)? })
     }
 
     /// `jpeg` with sides of so many `eighths`, 1 to 8.
     pub fn scale(&mut self, jpeg: &[u8], eighths: usize) -> Result<Vec<u8>, Failed> {
-        let header = open(&mut self.decompressor, jpeg)?;
+        let (mut decompressor, header) = open(jpeg)?;
         let factor = ScalingFactor::new(eighths, 8);
-        self.decompressor.set_scaling_factor(factor)?;
+        decompressor.set_scaling_factor(factor)?;
         let (width, height) = (factor.scale(header.width), factor.scale(header.height));
         let (align, subsamp) = (1, header.subsamp);
         self.encoder.make_room(width, height, subsamp)?;
         let Encoder { compressor, planes, jpeg: small } = &mut self.encoder;
         planes.resize(yuv_pixels_len(width, align, height, subsamp)?, 0);
         let image = YuvImage { pixels: &mut planes[..], width, align, height, subsamp };
-        forgive(self.decompressor.decompress_to_yuv(jpeg, image))?;
+        forgive(decompressor.decompress_to_yuv(jpeg, image))?;
         let image = YuvImage { pixels: &planes[..], width, align, height, subsamp };
         let length = compressor.compress_yuv_to_slice(image, small)?;
         let mut small = small[..length].to_vec();
@@ -757,8 +758,7 @@ impl Scaler {
 /// libjpeg-turbo decodes only as much as an eighth, two eighths… of each side need. What is still
 /// too wide is averaged down.
 pub fn thumbnail(jpeg: &[u8], width_max: usize, quality: u8) -> Result<Vec<u8>, Failed> {
-    let mut decompressor = Decompressor::new()?;
-    let header = open(&mut decompressor, jpeg)?;
+    let (mut decompressor, header) = open(jpeg)?;
     let factor = ScalingFactor::new(eighths(header.width, width_max), 8);
     decompressor.set_scaling_factor(factor)?;
     let (width, height) = (factor.scale(header.width), factor.scale(header.height));
@@ -1299,6 +1299,18 @@ mod tests {
         assert_eq!(thumbnail(&padded, 8, 90).ok(), thumbnail(&whole, 8, 90).ok());
         let cut = [&start[..start.len() * 3 / 4], end].concat();
         assert!(small(&cut).is_none(), "this one is damaged");
+    }
+
+    #[test]
+    fn a_damaged_head_does_no_harm_to_the_next_picture() {
+        let mut scaler = Scaler::new(90).unwrap();
+        let whole = picture();
+        let expect = scaler.scale(&whole, 4).unwrap();
+        let mut damaged = whole.clone();
+        let table = memmem::find(&whole, &[0xff, marker::DQT]).unwrap();
+        damaged[table + 4] = 0x77; // its number
+        assert!(scaler.scale(&damaged, 4).is_err());
+        assert_eq!(scaler.scale(&whole, 4).ok(), Some(expect));
     }
 
     #[test]
