@@ -1,5 +1,5 @@
 //! The only file that knows turbojpeg and JPEG's markers: encode raw frames, mend a camera's own,
-//! make them smaller.
+//! make them smaller, turn their pixels.
 //!
 //! Marker names and structure: ITU-T T.81, Annex B; the standard Huffman tables: its Annex K.3.
 //! Motion JPEG without tables: the USB Video Class payload format for MJPEG.
@@ -13,8 +13,9 @@ use std::ops::Range;
 
 use memchr::{memchr, memmem};
 use turbojpeg::{
-    Compressor, DecompressHeader, Decompressor, Image, ScalingFactor, Subsamp, YuvImage,
-    YuvPlanesImage, compressed_buf_len, yuv_pixels_len,
+    Compressor, DecompressHeader, Decompressor, Image, OutputBuf, ScalingFactor, Subsamp,
+    Transform, TransformOp, Transformer, YuvImage, YuvPlanesImage, compressed_buf_len,
+    yuv_pixels_len,
 };
 
 use self::orient::{Tiff, Turn};
@@ -404,15 +405,16 @@ fn segment_of(marker: u8, body: &[u8]) -> Option<Vec<u8>> {
 
 /// How a whole JPEG says that it is to be shown.
 pub fn orientation(jpeg: &[u8]) -> Turn {
-    let exif = exif_place(jpeg).and_then(|place| place.old);
-    let tiff = exif.and_then(|exif| jpeg.get(exif)?.get(4 + EXIF.len()..));
-    tiff.and_then(|tiff| Tiff::read(tiff)?.orientation()).unwrap_or_default()
+    shown(jpeg).map_or(Turn::default(), |(_, turn)| turn)
 }
 
-/// Width and height of a JPEG in pixels, as it is shown; none if its head is damaged.
-pub fn shown_size(jpeg: &[u8]) -> Option<(u32, u32)> {
-    let (width, height) = exif_place(jpeg)?.size;
-    Some(if orientation(jpeg).swaps_sides() { (height, width) } else { (width, height) })
+/// Width and height of a JPEG in pixels, as it is shown, and how it is turned for that; none if its
+/// head is damaged.
+pub fn shown(jpeg: &[u8]) -> Option<((u32, u32), Turn)> {
+    let ExifPlace { old, size: (width, height), .. } = exif_place(jpeg)?;
+    let tiff = old.and_then(|exif| jpeg.get(exif)?.get(4 + EXIF.len()..));
+    let turn = tiff.and_then(|tiff| Tiff::read(tiff)?.orientation()).unwrap_or_default();
+    Some((if turn.swaps_sides() { (height, width) } else { (width, height) }, turn))
 }
 
 /// Width and height from the body of a start-of-frame segment.
@@ -616,7 +618,7 @@ impl Encoder {
             // Packed 4:2:2 too: a quarter less to encode, which is what a small processor lacks.
             _ => Subsamp::Sub2x2,
         };
-        self.make_room(raw.width, raw.height, subsamp)?;
+        self.make_room(raw.width, raw.height, subsamp, 0)?;
         let length = match raw.layout {
             Layout::Rgb3 => self.pixels(raw, turbojpeg::PixelFormat::RGB, subsamp)?,
             Layout::Bgr3 => self.pixels(raw, turbojpeg::PixelFormat::BGR, subsamp)?,
@@ -629,9 +631,15 @@ impl Encoder {
         Ok(())
     }
 
-    /// For the largest JPEG that a picture of this size can become.
-    fn make_room(&mut self, width: usize, height: usize, subsamp: Subsamp) -> Result<(), Failed> {
-        let room = compressed_buf_len(width, height, subsamp)?;
+    /// For the largest JPEG that a picture of this size can become, and for other bytes in it.
+    fn make_room(
+        &mut self,
+        width: usize,
+        height: usize,
+        subsamp: Subsamp,
+        other: usize,
+    ) -> Result<(), Failed> {
+        let room = compressed_buf_len(width, height, subsamp)? + other;
         if self.jpeg.len() < room {
             self.jpeg = vec![0; room]; // zero pages cost nothing until they are written
         }
@@ -719,38 +727,121 @@ fn forgive(decoded: turbojpeg::Result<()>) -> turbojpeg::Result<()> {
     }
 }
 
-/// Makes smaller JPEGs of JPEGs; keeps its buffers from frame to frame.
+/// Makes JPEGs of JPEGs, smaller or with their pixels turned; keeps its buffers from frame to
+/// frame.
 ///
 /// Colours are not converted: what is decoded as YUV, by an inverse DCT of fewer points, is encoded
 /// as YUV.
 pub struct Scaler {
     encoder: Encoder,
+    /// The planes in `encoder`, turned.
+    turned: Vec<u8>,
 }
 
 impl Scaler {
     /// `quality` from 1 to 100.
     pub fn new(quality: u8) -> turbojpeg::Result<Scaler> {
-        Ok(Scaler { encoder: Encoder::new(quality)? })
+        Ok(Scaler { encoder: Encoder::new(quality)?, turned: Vec::new() })
     }
 
-    /// `jpeg` with sides of so many `eighths`, 1 to 8.
+    /// `jpeg` with sides of so many `eighths`, 1 to 8. It says as before how it is to be turned.
     pub fn scale(&mut self, jpeg: &[u8], eighths: usize) -> Result<Vec<u8>, Failed> {
+        let mut small = self.shrink(jpeg, eighths, Turn::default())?;
+        turn_as(jpeg, &mut small)?;
+        Ok(small)
+    }
+
+    /// The same with its pixels turned as it is to be shown, and nothing left to be turned.
+    ///
+    /// In its full size it is not encoded anew: its coefficients change their places. What is left
+    /// out then is a last column or row of blocks that are not filled, if it would come first.
+    pub fn bake(&mut self, jpeg: &[u8], eighths: usize) -> Result<Vec<u8>, Failed> {
+        let turn = orientation(jpeg);
+        match eighths {
+            8 => self.transform(jpeg, turn),
+            _ => self.shrink(jpeg, eighths, turn),
+        }
+    }
+
+    fn transform(&mut self, jpeg: &[u8], turn: Turn) -> Result<Vec<u8>, Failed> {
+        let (_, header) = open(jpeg)?;
+        // All coefficients are held at once, and this part of the library counts no scans.
+        let too_large = header.width * header.height > PIXELS_MAX as usize;
+        let scans = memmem::find_iter(jpeg, &[0xff, marker::SOS]).take(SCANS_MAX as usize + 1);
+        if too_large || scans.count() > SCANS_MAX as usize {
+            return Err(Failed::Broken(Broken::TooLarge));
+        }
+        self.encoder.make_room(header.width, header.height, header.subsamp, jpeg.len())?;
+        let mut transform = Transform::op(operation(turn));
+        transform.trim = true;
+        let mut out = OutputBuf::borrowed(&mut self.encoder.jpeg);
+        forgive(Transformer::new()?.transform(&transform, jpeg, &mut out))?;
+        let mut baked = out.to_vec();
+        mend_whole(&mut baked, turn.inverse()).map_err(Failed::Broken)?;
+        Ok(baked)
+    }
+
+    fn shrink(&mut self, jpeg: &[u8], eighths: usize, turn: Turn) -> Result<Vec<u8>, Failed> {
         let (mut decompressor, header) = open(jpeg)?;
         let factor = ScalingFactor::new(eighths, 8);
         decompressor.set_scaling_factor(factor)?;
         let (width, height) = (factor.scale(header.width), factor.scale(header.height));
         let (align, subsamp) = (1, header.subsamp);
-        self.encoder.make_room(width, height, subsamp)?;
+        self.encoder.make_room(width, height, subsamp, 0)?;
         let Encoder { compressor, planes, jpeg: small } = &mut self.encoder;
         planes.resize(yuv_pixels_len(width, align, height, subsamp)?, 0);
         let image = YuvImage { pixels: &mut planes[..], width, align, height, subsamp };
         forgive(decompressor.decompress_to_yuv(jpeg, image))?;
-        let image = YuvImage { pixels: &planes[..], width, align, height, subsamp };
+        let mut image = YuvImage { pixels: &planes[..], width, align, height, subsamp };
+        if !turn.is_none() {
+            image = turned(image, turn, &mut self.turned);
+        }
         let length = compressor.compress_yuv_to_slice(image, small)?;
-        let mut small = small[..length].to_vec();
-        turn_as(jpeg, &mut small)?;
-        Ok(small)
+        Ok(small[..length].to_vec())
     }
+}
+
+/// A turn by its name in turbojpeg.
+fn operation(turn: Turn) -> TransformOp {
+    match turn.number() {
+        2 => TransformOp::Hflip,
+        3 => TransformOp::Rot180,
+        4 => TransformOp::Vflip,
+        5 => TransformOp::Transpose,
+        6 => TransformOp::Rot90,
+        7 => TransformOp::Transverse,
+        8 => TransformOp::Rot270,
+        _ => TransformOp::None,
+    }
+}
+
+/// The planes of `image` as they are shown, in `out`. A last column or row that shares its colours
+/// with none is left out, as it would have to share them with others when it came first.
+fn turned<'o>(image: YuvImage<&[u8]>, turn: Turn, out: &'o mut Vec<u8>) -> YuvImage<&'o [u8]> {
+    let YuvImage { pixels, width, align, height, subsamp } = image;
+    // Pixels that share a colour.
+    let (across, down) = subsamp.size();
+    let (stride, rows) = (width.div_ceil(across), height.div_ceil(down));
+    let (columns, kept) = ((width / across).max(1), (height / down).max(1));
+    let (luminance, colours) = pixels.split_at(stride * across * rows * down);
+    let (width, height) = (columns * across, kept * down);
+    out.clear();
+    turn.apply(luminance, stride * across, (width, height), out);
+    for plane in colours.chunks_exact(stride * rows) {
+        turn.apply(plane, stride, (columns, kept), out);
+    }
+    let pixels = &out[..];
+    if !turn.swaps_sides() {
+        return YuvImage { pixels, width, align, height, subsamp };
+    }
+    let subsamp = match subsamp {
+        Subsamp::Sub2x1 => Subsamp::Sub1x2,
+        Subsamp::Sub1x2 => Subsamp::Sub2x1,
+        Subsamp::Sub4x1 => Subsamp::Sub1x4,
+        Subsamp::Sub1x4 => Subsamp::Sub4x1,
+        square => square,
+    };
+    YuvImage { pixels, width: height, align, height: width, subsamp }
 }
 
 /// A small picture of a JPEG: at most `width_max` pixels wide, in the same shape, never larger.
@@ -1094,7 +1185,7 @@ mod tests {
             assert_eq!(orientation(&thumbnail(&turned, 8, 80).unwrap()), expect);
             let small = Scaler::new(80).unwrap().scale(&turned, 4).unwrap();
             assert_eq!(orientation(&small), expect);
-            assert_eq!(shown_size(&turned), Some((16, 16)));
+            assert_eq!(shown(&turned), Some(((16, 16), expect)));
         }
         let mut untouched = Vec::new();
         mend(&plain, Turn::default(), &mut untouched).unwrap();
@@ -1246,46 +1337,245 @@ mod tests {
         assert!(thumbnail(b"", 320, 75).is_err());
     }
 
-    #[test]
-    fn a_picture_is_made_smaller_by_eighths_and_keeps_shape_and_colour() {
-        // Four fields, so that a plane that slips shows.
-        let (width, height) = (310, 202);
-        let field = |x: usize, y: usize| match (x < width / 2, y < height / 2) {
+    /// RGB of a pixel of a picture with four fields, so that a plane that slips shows.
+    fn field((width, height): (usize, usize), (x, y): (usize, usize)) -> [u8; 3] {
+        match (x < width / 2, y < height / 2) {
             (true, true) => [200, 30, 40],
             (false, true) => [30, 180, 60],
             (true, false) => [40, 50, 210],
             (false, false) => [128, 128, 128],
-        };
-        let pixels: Vec<u8> =
-            (0..width * height).flat_map(|n| field(n % width, n / width)).collect();
-        let image = Image {
-            pixels: &pixels[..],
-            width,
-            pitch: width * 3,
-            height,
-            format: turbojpeg::PixelFormat::RGB,
-        };
-        let kinds = [Subsamp::Sub2x1, Subsamp::Sub2x2, Subsamp::None, Subsamp::Sub1x2];
-        for subsamp in kinds {
-            let large = turbojpeg::compress(image, 90, subsamp).unwrap();
+        }
+    }
+
+    /// That picture.
+    fn fields(size: (usize, usize), subsamp: Subsamp) -> Vec<u8> {
+        let (width, height) = size;
+        let places = (0..width * height).map(|n| (n % width, n / width));
+        let pixels: Vec<u8> = places.flat_map(|place| field(size, place)).collect();
+        let format = turbojpeg::PixelFormat::RGB;
+        let image = Image { pixels: &pixels[..], width, pitch: width * 3, height, format };
+        turbojpeg::compress(image, 90, subsamp).unwrap().to_vec()
+    }
+
+    fn decode(jpeg: &[u8]) -> Image<Vec<u8>> {
+        turbojpeg::decompress(jpeg, turbojpeg::PixelFormat::RGB).unwrap()
+    }
+
+    fn pixel(image: &Image<Vec<u8>>, (x, y): (usize, usize)) -> &[u8] {
+        &image.pixels[y * image.pitch + x * 3..][..3]
+    }
+
+    fn near(a: &[u8], b: &[u8], by: u8) -> bool {
+        a.iter().zip(b).all(|(a, b)| a.abs_diff(*b) <= by)
+    }
+
+    const KINDS: [Subsamp; 6] = [
+        Subsamp::Sub2x1,
+        Subsamp::Sub2x2,
+        Subsamp::None,
+        Subsamp::Sub1x2,
+        Subsamp::Sub4x1,
+        Subsamp::Sub1x4,
+    ];
+
+    #[test]
+    fn a_picture_is_made_smaller_by_eighths_and_keeps_shape_and_colour() {
+        let (width, height) = (310, 202);
+        for subsamp in KINDS {
+            let large = fields((width, height), subsamp);
             let mut scaler = Scaler::new(90).unwrap();
             for eighths in 1..=8 {
-                let small = scaler.scale(&large, eighths).unwrap();
-                let size = (width * eighths).div_ceil(8);
-                let small = turbojpeg::decompress(&small, turbojpeg::PixelFormat::RGB).unwrap();
-                assert_eq!(small.width, size, "{subsamp:?} {eighths}");
+                let small = decode(&scaler.scale(&large, eighths).unwrap());
+                assert_eq!(small.width, (width * eighths).div_ceil(8), "{subsamp:?} {eighths}");
                 assert_eq!(small.height, (height * eighths).div_ceil(8));
                 for (x, y) in [(1, 1), (3, 1), (1, 3), (3, 3)] {
-                    let at = (x * small.width / 4, y * small.height / 4);
-                    let pixel = &small.pixels[at.1 * small.pitch + at.0 * 3..][..3];
-                    let expect = field(x * width / 4, y * height / 4);
-                    let near = pixel.iter().zip(expect).all(|(a, b)| a.abs_diff(b) < 24);
-                    assert!(near, "{subsamp:?} {eighths} {x},{y}: {pixel:?}, not {expect:?}");
+                    let found = pixel(&small, (x * small.width / 4, y * small.height / 4));
+                    let expect = field((width, height), (x * width / 4, y * height / 4));
+                    let place = format!("{subsamp:?} {eighths} {x},{y}");
+                    assert!(near(found, &expect, 23), "{place}: {found:?}, not {expect:?}");
                 }
             }
         }
         let mut scaler = Scaler::new(90).unwrap();
         assert!(scaler.scale(b"no picture", 4).is_err());
+    }
+
+    /// Where in the stored picture what is shown at a place lies (EXIF's table 6).
+    fn stored_place(
+        number: u16,
+        (width, height): (usize, usize),
+        (x, y): (usize, usize),
+    ) -> (usize, usize) {
+        let (right, bottom) = (width - 1, height - 1);
+        match number {
+            2 => (right - x, y),
+            3 => (right - x, bottom - y),
+            4 => (x, bottom - y),
+            5 => (y, x),
+            6 => (y, bottom - x),
+            7 => (right - y, bottom - x),
+            8 => (right - y, x),
+            _ => (x, y),
+        }
+    }
+
+    /// `jpeg`, to be shown so.
+    fn marked(jpeg: &[u8], number: u16) -> Vec<u8> {
+        let mut marked = Vec::new();
+        mend(jpeg, Turn::from_number(number).unwrap(), &mut marked).unwrap();
+        marked
+    }
+
+    #[test]
+    fn baked_pixels_stand_where_they_are_shown() {
+        let mut scaler = Scaler::new(90).unwrap();
+        // The sides of the second are multiples of no block: what comes first is left out.
+        let sizes = [(320, 192), (310, 202)];
+        for (size, subsamp) in sizes.iter().flat_map(|size| KINDS.map(|kind| (*size, kind))) {
+            let plain = fields(size, subsamp);
+            let upright = decode(&plain);
+            for number in 1..=8 {
+                let what = format!("{subsamp:?} {size:?} {number}");
+                let baked = scaler.bake(&marked(&plain, number), 8).unwrap();
+                let ((width, height), turn) = shown(&baked).unwrap();
+                assert!(turn.is_none(), "{what}");
+                let image = decode(&baked);
+                assert_eq!((image.width as u32, image.height as u32), (width, height));
+                let whole = |side: usize, block, from_end| match from_end {
+                    true => side - side % block,
+                    false => side,
+                };
+                let kept = (
+                    whole(size.0, subsamp.mcu_width(), [2, 3, 7, 8].contains(&number)),
+                    whole(size.1, subsamp.mcu_height(), [3, 4, 6, 7].contains(&number)),
+                );
+                let sides = if number >= 5 { (kept.1, kept.0) } else { kept };
+                assert_eq!((image.width, image.height), sides, "{what}");
+                for n in 0..image.width * image.height {
+                    let at = (n % image.width, n / image.width);
+                    let from = stored_place(number, kept, at);
+                    let (found, expect) = (pixel(&image, at), pixel(&upright, from));
+                    // Next to an edge that was left out, colours were blended with what was there.
+                    let edge = (0..4).any(|n| (from.0 + n, from.1 + n) == kept)
+                        || from.0 + 4 > kept.0
+                        || from.1 + 4 > kept.1;
+                    let by = if edge { 24 } else { 3 };
+                    assert!(near(found, expect, by), "{what} {at:?}: {found:?}, not {expect:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_smaller_picture_is_baked_whole() {
+        let size = (310, 202);
+        for (subsamp, number) in KINDS.iter().flat_map(|kind| (1..=8).map(move |n| (*kind, n))) {
+            let plain = marked(&fields(size, subsamp), number);
+            let mut scaler = Scaler::new(90).unwrap();
+            for eighths in 1..8 {
+                let what = format!("{subsamp:?} {number} {eighths}");
+                let baked = scaler.bake(&plain, eighths).unwrap();
+                assert!(orientation(&baked).is_none(), "{what}");
+                let image = decode(&baked);
+                let (across, down) = if number == 1 { (1, 1) } else { subsamp.size() };
+                let small = |side: usize, shared| {
+                    let side = (side * eighths).div_ceil(8);
+                    side - side % shared
+                };
+                let kept = (small(size.0, across), small(size.1, down));
+                let sides = if number >= 5 { (kept.1, kept.0) } else { kept };
+                assert_eq!((image.width, image.height), sides, "{what}");
+                for (x, y) in [(1, 1), (3, 1), (1, 3), (3, 3)] {
+                    let at = (x * image.width / 4, y * image.height / 4);
+                    let from = stored_place(number, kept, at);
+                    let (found, expect) = (pixel(&image, at), field(kept, from));
+                    assert!(near(found, &expect, 23), "{what} {at:?}: {found:?}, not {expect:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn grey_and_tiny_pictures_are_baked() {
+        let grey = fields((64, 48), Subsamp::Gray);
+        let mut scaler = Scaler::new(90).unwrap();
+        for eighths in [8, 4, 1] {
+            let image = decode(&scaler.bake(&marked(&grey, 6), eighths).unwrap());
+            assert_eq!((image.width, image.height), (48 * eighths / 8, 64 * eighths / 8));
+            // What was at the bottom left comes to stand at the top left.
+            let (first, last) = (pixel(&image, (0, 0)), pixel(&image, (image.width - 1, 0)));
+            assert!(near(first, &[65; 3], 12) && near(last, &[82; 3], 12), "{first:?} {last:?}");
+        }
+        for (size, eighths) in [((1, 1), 8), ((1, 1), 1), ((3, 2), 4), ((17, 5), 8)] {
+            for subsamp in KINDS {
+                let baked = scaler.bake(&marked(&fields(size, subsamp), 6), eighths).unwrap();
+                assert!(orientation(&baked).is_none() && decode(&baked).width > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn baking_loses_nothing() {
+        let plain = fields((64, 48), Subsamp::Sub2x1);
+        let commented = with(&plain, marker::COM, b"of a camera");
+        let mut scaler = Scaler::new(1).unwrap(); // a quality that would be seen
+        let mut round = commented.clone();
+        for _ in 0..4 {
+            round = scaler.bake(&marked(&round, 6), 8).unwrap();
+            assert!(memmem::find(&round, b"of a camera").is_some(), "other segments stay");
+        }
+        assert!(decode(&round).pixels == decode(&plain).pixels);
+        // A camera's own orientation counts, and is taken out.
+        let own = with(&plain, marker::APP1, &exif(true, b"no thumbnail"));
+        let image = decode(&scaler.bake(&own, 8).unwrap());
+        assert_eq!((image.width, image.height), (48, 64));
+    }
+
+    #[test]
+    fn what_cannot_be_baked_is_refused_and_the_next_one_is_baked() {
+        let mut scaler = Scaler::new(90).unwrap();
+        let good = marked(&fields((64, 48), Subsamp::Sub2x2), 8);
+        let expect = scaler.bake(&good, 8).unwrap();
+        let mut huge = good.clone();
+        let sof = memmem::find(&huge, &[0xff, marker::SOF0]).unwrap();
+        huge[sof + 5..sof + 9].copy_from_slice(&[0x40, 0, 0x40, 0]);
+        let odd = with_damaged_head(&good);
+        let scan = memmem::find(&good, &[0xff, marker::SOS]).unwrap();
+        let many =
+            [&good[..scan], &good[scan..scan + 14].repeat(SCANS_MAX as usize), &good[scan..]];
+        for (what, broken) in [
+            ("nothing", &b""[..]),
+            ("no picture", b"no picture"),
+            ("cut off", &good[..good.len() * 2 / 3]),
+            ("a damaged head", &odd),
+            ("more than memory is for", &huge),
+            ("too many scans", &many.concat()),
+        ] {
+            for eighths in [8, 4] {
+                // A picture of only scans may be decoded smaller: nothing is held for that.
+                let refused = scaler.bake(broken, eighths).is_err();
+                assert!(refused || eighths == 4 && what == "too many scans", "{what}");
+                assert!(scaler.bake(&good, 8).ok().as_ref() == Some(&expect), "after {what}");
+                assert!(scaler.bake(&good, 4).is_ok(), "after {what}");
+            }
+        }
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..3000 {
+            let mut bytes = good.clone();
+            for _ in 0..3 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let at = state as usize % bytes.len();
+                bytes[at] = (state >> 32) as u8;
+            }
+            for eighths in [8, 3] {
+                if let Ok(baked) = scaler.bake(&bytes, eighths) {
+                    assert!(baked.starts_with(&[0xff, 0xd8]) && baked.ends_with(&[0xff, 0xd9]));
+                }
+            }
+        }
+        assert!(scaler.bake(&good, 8).ok() == Some(expect));
     }
 
     #[test]
@@ -1297,8 +1587,18 @@ mod tests {
         assert_eq!(small(&padded), small(&whole));
         assert!(small(&padded).is_some());
         assert_eq!(thumbnail(&padded, 8, 90).ok(), thumbnail(&whole, 8, 90).ok());
+        let baked = |jpeg: &[u8]| Scaler::new(90).unwrap().bake(&marked(jpeg, 3), 8).ok();
+        assert!(baked(&padded).is_some() && baked(&padded) == baked(&whole));
         let cut = [&start[..start.len() * 3 / 4], end].concat();
         assert!(small(&cut).is_none(), "this one is damaged");
+    }
+
+    /// `jpeg` with a quantization table whose number is none.
+    fn with_damaged_head(jpeg: &[u8]) -> Vec<u8> {
+        let mut damaged = jpeg.to_vec();
+        let table = memmem::find(jpeg, &[0xff, marker::DQT]).unwrap();
+        damaged[table + 4] = 0x77;
+        damaged
     }
 
     #[test]
@@ -1306,10 +1606,7 @@ mod tests {
         let mut scaler = Scaler::new(90).unwrap();
         let whole = picture();
         let expect = scaler.scale(&whole, 4).unwrap();
-        let mut damaged = whole.clone();
-        let table = memmem::find(&whole, &[0xff, marker::DQT]).unwrap();
-        damaged[table + 4] = 0x77; // its number
-        assert!(scaler.scale(&damaged, 4).is_err());
+        assert!(scaler.scale(&with_damaged_head(&whole), 4).is_err());
         assert_eq!(scaler.scale(&whole, 4).ok(), Some(expect));
     }
 

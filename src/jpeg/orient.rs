@@ -1,5 +1,5 @@
-//! How a picture is to be turned when it is shown: EXIF's orientation, and where it stands in EXIF
-//! data. No pixel is touched. Pure.
+//! How a picture is to be turned when it is shown: EXIF's orientation, where it stands in EXIF
+//! data, and what it does to samples. Pure.
 //!
 //! EXIF 2.32, section 4.6.4 (tag 0x0112); its structure: TIFF 6.0, section 2.
 
@@ -39,6 +39,14 @@ impl Turn {
         Turn { mirrored: self.mirrored != next.mirrored, quarters: (quarters + next.quarters) % 4 }
     }
 
+    /// The turn that takes this one back.
+    pub fn inverse(self) -> Turn {
+        match self.mirrored {
+            true => self, // a reflection: twice is none
+            false => Turn { mirrored: false, quarters: (4 - self.quarters) % 4 },
+        }
+    }
+
     pub fn is_none(self) -> bool {
         self == Turn::default()
     }
@@ -46,6 +54,35 @@ impl Turn {
     /// Whether width becomes height.
     pub fn swaps_sides(self) -> bool {
         self.quarters % 2 == 1
+    }
+
+    /// Add to `out` the first `width` x `height` samples of a plane as they are shown, row by row.
+    /// `stride`: samples from one row of the plane to the next.
+    pub fn apply(
+        self,
+        plane: &[u8],
+        stride: usize,
+        (width, height): (usize, usize),
+        out: &mut Vec<u8>,
+    ) {
+        let from_right = self.mirrored != (self.quarters >= 2);
+        let from_below = matches!(self.quarters, 1 | 2);
+        let (first_x, step_x) = if from_right { (width - 1, -1) } else { (0, 1) };
+        let row = stride as isize;
+        let (first_y, step_y) = if from_below { (height - 1, -row) } else { (0, row) };
+        let (columns, next_column, rows, next_row) = match self.swaps_sides() {
+            true => (height, step_y, width, step_x),
+            false => (width, step_x, height, step_y),
+        };
+        let mut start = first_y * stride + first_x;
+        for _ in 0..rows {
+            let mut at = start;
+            for _ in 0..columns {
+                out.push(plane[at]);
+                at = at.wrapping_add_signed(next_column);
+            }
+            start = start.wrapping_add_signed(next_row);
+        }
     }
 }
 
@@ -174,8 +211,31 @@ mod tests {
             assert_eq!(turn.number(), number);
             assert_eq!(shown(turn, stored), expect, "{number}");
             assert_eq!(turn.swaps_sides(), number >= 5, "{number}");
+            assert!(turn.then(turn.inverse()).is_none(), "{number}");
+            let mut applied = vec![9];
+            turn.apply(&[1, 2, 0, 3, 4], 3, (2, 2), &mut applied); // a stride, and what lies behind
+            assert_eq!(applied, [&[9], &expect[..]].concat(), "{number}");
         }
         assert_eq!([0, 9, 600].map(Turn::from_number), [None; 3]);
+    }
+
+    #[test]
+    fn a_plane_that_is_no_square_is_turned() {
+        for (number, expect) in [
+            (1, [1, 2, 3, 4, 5, 6]),
+            (2, [3, 2, 1, 6, 5, 4]),
+            (3, [6, 5, 4, 3, 2, 1]),
+            (4, [4, 5, 6, 1, 2, 3]),
+            (5, [1, 4, 2, 5, 3, 6]),
+            (6, [4, 1, 5, 2, 6, 3]),
+            (7, [6, 3, 5, 2, 4, 1]),
+            (8, [3, 6, 2, 5, 1, 4]),
+        ] {
+            let mut turned = Vec::new();
+            let plane = [1, 2, 3, 4, 5, 6];
+            Turn::from_number(number).unwrap().apply(&plane, 3, (3, 2), &mut turned);
+            assert_eq!(turned, expect, "{number}");
+        }
     }
 
     #[test]

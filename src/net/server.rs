@@ -421,7 +421,7 @@ impl Server {
         for asker in self.shutter.take(&frame) {
             self.develop(asker, &frame, now);
         }
-        let width = jpeg::shown_size(frame.jpeg()).map_or(0, |(width, _)| width);
+        let width = jpeg::shown(frame.jpeg()).map_or(0, |((width, _), _)| width);
         if self.newest.as_ref().is_some_and(|newest| newest.width != width) {
             self.scaling.clear();
         }
