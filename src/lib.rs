@@ -16,7 +16,7 @@
 //! | `jpeg` | – | JPEG's markers and turbojpeg |
 //! | `http` | none: pure | requests, responses, one client as a machine |
 //! | `disk` | two | all files |
-//! | `scale` | one while somebody asks | smaller pictures |
+//! | `scale` | one while somebody asks | pictures made smaller, or turned |
 //! | `access` | one once a password is sent | who may do what |
 //! | `camera` | one a camera | the video device, or the program in its place |
 //! | `route` | none: pure | which request asks what |

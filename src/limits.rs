@@ -108,9 +108,9 @@ pub const GATE_WAIT_MAX: Duration = Duration::from_millis(100);
 /// A snapshot waits this long for a frame.
 pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Sizes of the picture that are made at once for viewers who asked for smaller ones; past that
-/// the answer is 503.
-pub const SIZES_MAX: usize = 4;
+/// Renditions of the picture that are made at once for viewers who asked for smaller ones, or for
+/// ones with their pixels turned; past that the answer is 503.
+pub const RENDITIONS_MAX: usize = 4;
 /// How far the thread that makes them stands back when cores are short: the others' frames and the
 /// camera's go first.
 pub const SCALING_NICE: i32 = 10;

@@ -11,16 +11,17 @@ use crate::disk::{Back, Change, NOTHING_DONE, Outcome, PhotoName, Task};
 use crate::http::request::{Method, Request};
 use crate::http::response::{Response, Status};
 use crate::limits::{FORM_BYTES_MAX, INTERVAL_TIME_MAX, NAMED_PHOTOS_MAX, NAMES_MAX};
+use crate::scale::Wish;
 
 /// What a request asks of the house.
 #[derive(Debug)]
 pub enum Action {
     /// This answer.
     Reply(Response),
-    /// Frames without end, at most so many a second and so many pixels wide.
-    Stream { fps: Option<f64>, width: Option<u32> },
-    /// The next frame, at most so many pixels wide.
-    Snapshot { freshness: Freshness, width: Option<u32> },
+    /// Frames without end, at most so many a second.
+    Stream { fps: Option<f64>, wish: Wish },
+    /// The next frame.
+    Snapshot { freshness: Freshness, wish: Wish },
     /// The next frame, saved.
     Photo,
     /// Interval photos begun anew, or stopped.
@@ -283,9 +284,10 @@ fn controls(form: &Form) -> Action {
 }
 
 fn stream(request: &Request) -> Action {
-    let Ok(fps) = positive(request, "fps") else { return malformed("fps") };
-    let Ok(width) = width(request) else { return malformed("width") };
-    Action::Stream { fps, width }
+    match (positive(request, "fps"), wish(request)) {
+        (Ok(fps), Ok(wish)) => Action::Stream { fps, wish },
+        (Err(sentence), _) | (_, Err(sentence)) => malformed(&sentence),
+    }
 }
 
 fn snapshot(request: &Request) -> Action {
@@ -293,34 +295,41 @@ fn snapshot(request: &Request) -> Action {
         None => None,
         Some(Ok(ms)) => Some(Duration::from_millis(ms)),
         Some(Err(_)) => {
-            let sentence = "The parameter max_age must be a number of milliseconds.";
-            return Action::Reply(Response::sentence(Status::BadRequest, sentence));
+            return malformed("The parameter max_age must be a number of milliseconds.");
         }
     };
     let now = request.query_value("now").is_some_and(|value| value == "1");
-    let Ok(width) = width(request) else { return malformed("width") };
     let freshness = Freshness { max_age, settled: max_age.is_none() && !now };
-    Action::Snapshot { freshness, width }
+    match wish(request) {
+        Ok(wish) => Action::Snapshot { freshness, wish },
+        Err(sentence) => malformed(&sentence),
+    }
 }
 
-/// How wide the picture may be in pixels.
-fn width(request: &Request) -> Result<Option<u32>, ()> {
+/// How the pictures are to be. `Err`: what is wrong with that.
+fn wish(request: &Request) -> Result<Wish, String> {
     // More than a number holds is more than there can be: all there is.
-    Ok(positive(request, "width")?.map(|width| width as u32))
+    let width = positive(request, "width")?.map(|width| width as u32);
+    let bake = match request.query_value("bake").as_deref() {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(_) => return Err("The parameter bake must be 0 or 1.".to_owned()),
+    };
+    Ok(Wish { width, bake })
 }
 
-/// A query parameter that must be a number above zero if it is there.
-fn positive(request: &Request, name: &str) -> Result<Option<f64>, ()> {
+/// A query parameter that must be a number above zero if it is there. `Err`: so it is not.
+fn positive(request: &Request, name: &str) -> Result<Option<f64>, String> {
     let Some(text) = request.query_value(name) else { return Ok(None) };
     // No signs, exponents, infinities.
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let number = text.parse().ok().filter(|n: &f64| plain && n.is_finite() && *n > 0.0);
-    number.map(Some).ok_or(())
+    let sentence = || format!("The parameter {name} must be a number above zero.");
+    number.map(Some).ok_or_else(sentence)
 }
 
-fn malformed(name: &str) -> Action {
-    let sentence = format!("The parameter {name} must be a number above zero.");
-    Action::Reply(Response::sentence(Status::BadRequest, &sentence))
+fn malformed(sentence: &str) -> Action {
+    Action::Reply(Response::sentence(Status::BadRequest, sentence))
 }
 
 /// The names that this site answers to. A page elsewhere that lets its own name point to our
@@ -412,18 +421,21 @@ mod tests {
         (request.body, request.may_change) = (form.into(), true);
         let found = match route(&request, &Hosts::default()) {
             Action::Reply(response) => response.status.code().to_owned(),
-            Action::Stream { fps, width: None } => format!("stream {fps:?}"),
-            Action::Stream { fps, width: Some(width) } => format!("stream {fps:?} {width}"),
-            Action::Snapshot { freshness: Freshness { max_age, settled }, width: None } => {
-                format!("snapshot {max_age:?} {settled}")
+            Action::Stream { fps, wish } => format!("stream {fps:?}{}", wished(wish)),
+            Action::Snapshot { freshness: Freshness { max_age, settled }, wish } => {
+                format!("snapshot {max_age:?} {settled}{}", wished(wish))
             }
-            Action::Snapshot { width: Some(width), .. } => format!("snapshot {width}"),
             Action::Disk(Task::OpenPage { path, .. }) => format!("page {path}"),
             Action::Disk(Task::OpenNote { path, raw, .. }) => format!("note {path} {raw}"),
             Action::Disk(task) => format!("{task:?}"),
             other => format!("{other:?}"),
         };
         assert_eq!(found, expect, "{head}");
+    }
+
+    fn wished(Wish { width, bake }: Wish) -> String {
+        let width = width.map_or(String::new(), |width| format!(" {width} wide"));
+        format!("{width}{}", if bake { " baked" } else { "" })
     }
 
     #[test]
@@ -439,8 +451,20 @@ mod tests {
             check(&format!("GET /video_feed?width={wrong} HTTP/1.1"), "400");
             check(&format!("GET /snapshot?width={wrong} HTTP/1.1"), "400");
         }
-        check("GET /video_feed?width=320&fps=2 HTTP/1.1", "stream Some(2.0) 320");
-        check("GET /?action=snapshot&width=99999999999 HTTP/1.1", "snapshot 4294967295");
+        check("GET /video_feed?width=320&fps=2 HTTP/1.1", "stream Some(2.0) 320 wide");
+        let widest = "snapshot None true 4294967295 wide";
+        check("GET /?action=snapshot&width=99999999999 HTTP/1.1", widest);
+        for (bake, expect) in
+            [("bake=1", " baked"), ("bake=0", ""), ("width=9&bake=1", " 9 wide baked")]
+        {
+            check(&format!("GET /stream?{bake} HTTP/1.1"), &format!("stream None{expect}"));
+            let snapshot = format!("snapshot None true{expect}");
+            check(&format!("GET /?action=snapshot&{bake} HTTP/1.1"), &snapshot);
+        }
+        for wrong in ["", "2", "01", "true", "-1"] {
+            check(&format!("GET /?action=stream&bake={wrong} HTTP/1.1"), "400");
+            check(&format!("GET /snapshot.jpg?bake={wrong} HTTP/1.1"), "400");
+        }
         for path in ["/snapshot", "/snapshot.jpg", "/?action=snapshot", "/snapshot?1700000000"] {
             check(&format!("GET {path} HTTP/1.1"), "snapshot None true");
         }

@@ -1,10 +1,11 @@
-//! The scaling thread: smaller pictures for viewers who asked for them with `width`. One encoding
-//! a size for all, only while somebody asks. Knows no socket and no camera.
+//! The scaling thread: renditions of a camera's pictures for viewers who asked for smaller ones
+//! (`width`), or for ones with their pixels turned (`bake`). Each is made once for all, only while
+//! somebody asks. Knows no socket and no camera.
 //!
-//! DESIGN. The loop hands over a frame and the sizes that lack it; the thread makes them one after
-//! the other. While it works it is given nothing: frames that come meanwhile are skipped, and
+//! DESIGN. The loop hands over a frame and the renditions that lack it; the thread makes them one
+//! after the other. While it works it is given nothing: frames that come meanwhile are skipped, and
 //! what it gets next is the newest. So neither the camera nor the loop ever waits for it, and a
-//! machine that is too slow for the rate shows fewer of the small frames. When nobody asks any
+//! machine that is too slow for the rate shows fewer of these frames. When nobody asks any
 //! more, the thread ends and its memory goes.
 
 use std::sync::Arc;
@@ -16,18 +17,63 @@ use mio::Waker;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::http::response::Part;
-use crate::jpeg::Scaler;
+use crate::jpeg::{Scaler, eighths};
 use crate::limits::SCALING_NICE;
 use crate::thread::{stand_back, wake};
 
-/// Which sizes: bit n stands for n eighths of each side, 1 to 7.
+/// How somebody wants to see the camera's pictures; if nothing is said, as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes(u8);
+pub struct Wish {
+    /// At most so many pixels wide.
+    pub width: Option<u32>,
+    /// With their pixels turned as they are to be shown, instead of saying so by EXIF.
+    pub bake: bool,
+}
 
-impl Sizes {
-    pub fn add(&mut self, eighths: usize) {
-        if (1..8).contains(&eighths) {
-            self.0 |= 1 << eighths;
+impl Wish {
+    /// Whether nothing is to be made, whatever the pictures are.
+    pub fn is_none(self) -> bool {
+        self == Wish::default()
+    }
+
+    /// What it comes to for pictures that are shown so `wide`, and `turned` for that or not.
+    pub fn rendition(self, wide: u32, turned: bool) -> Rendition {
+        let eighths = self.width.map_or(8, |width| eighths(wide as usize, width as usize));
+        Rendition { eighths, baked: self.bake && turned }
+    }
+}
+
+/// One way in which a camera's pictures are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rendition {
+    /// Of each side; 1 to 8.
+    eighths: usize,
+    baked: bool,
+}
+
+impl Rendition {
+    /// The camera's own.
+    pub const AS_IS: Rendition = Rendition { eighths: 8, baked: false };
+    const COUNT: usize = 16;
+
+    fn index(self) -> usize {
+        self.eighths - 1 + 8 * usize::from(self.baked)
+    }
+
+    fn from_index(index: usize) -> Rendition {
+        Rendition { eighths: index % 8 + 1, baked: index >= 8 }
+    }
+}
+
+/// Renditions that are to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Renditions(u16);
+
+impl Renditions {
+    /// One more, if there is anything to be made.
+    pub fn add(&mut self, rendition: Rendition) {
+        if rendition != Rendition::AS_IS {
+            self.0 |= 1 << rendition.index();
         }
     }
 
@@ -35,37 +81,38 @@ impl Sizes {
         self.0.count_ones() as usize
     }
 
-    fn iter(self) -> impl Iterator<Item = usize> {
-        (1..8).filter(move |n| self.0 & 1 << n != 0)
+    fn iter(self) -> impl Iterator<Item = Rendition> {
+        let all = (0..Rendition::COUNT).filter(move |n| self.0 & 1 << n != 0);
+        all.map(Rendition::from_index)
     }
 }
 
-/// The smaller pictures of a camera.
+/// The renditions of a camera's pictures.
 pub struct Scaling {
     quality: u8,
     waker: Arc<Waker>,
     /// None while nobody asks.
     thread: Option<Thread>,
-    /// By eighths.
-    made: [Made; 8],
+    /// By `Rendition::index`.
+    made: [Made; Rendition::COUNT],
     /// What is wrong was said.
     complained: bool,
 }
 
 struct Thread {
-    jobs: SyncSender<(Arc<Frame>, Sizes)>,
+    jobs: SyncSender<(Arc<Frame>, Renditions)>,
     done: Receiver<Done>,
     /// Answers that it still owes; given nothing until there are none.
     owed: usize,
 }
 
-/// A size, and the frame in it if that could be made.
-type Done = (usize, Option<Arc<Frame>>);
+/// A rendition, and the frame in it if that could be made.
+type Done = (Rendition, Option<Arc<Frame>>);
 
 #[derive(Clone, Default)]
 struct Made {
     part: Option<Arc<Part>>,
-    /// The number of the last frame that was to be made smaller, whatever came of it.
+    /// The number of the last frame that it was to be made of, whatever came of it.
     tried: u64,
 }
 
@@ -76,16 +123,17 @@ impl Scaling {
         Scaling { quality, waker, thread: None, made, complained: false }
     }
 
-    /// Have those of the `wanted` sizes made of `frame` that have not been; later, if the thread is
-    /// at work: call it again when `take` has given something.
-    pub fn make(&mut self, frame: &Arc<Frame>, wanted: Sizes) {
-        let mut lacking = Sizes::default();
-        wanted.iter().filter(|n| self.made[*n].tried != frame.number).for_each(|n| lacking.add(n));
+    /// Have those of the `wanted` renditions made of `frame` that have not been; later, if the
+    /// thread is at work: call it again when `take` has given something.
+    pub fn make(&mut self, frame: &Arc<Frame>, wanted: Renditions) {
+        let mut lacking = Renditions::default();
+        let lacks = |wanted: &Rendition| self.made[wanted.index()].tried != frame.number;
+        wanted.iter().filter(lacks).for_each(|wanted| lacking.add(wanted));
         let works = self.thread.as_ref().is_some_and(|thread| thread.owed > 0);
-        if works || lacking == Sizes::default() {
+        if works || lacking == Renditions::default() {
             return;
         }
-        lacking.iter().for_each(|n| self.made[n].tried = frame.number);
+        lacking.iter().for_each(|lacked| self.made[lacked.index()].tried = frame.number);
         let thread = match self.thread.take() {
             Some(thread) => Ok(thread),
             None => Thread::start(self.quality, self.waker.clone()),
@@ -104,7 +152,7 @@ impl Scaling {
     pub fn take(&mut self) -> bool {
         let mut news = false;
         while let Some(thread) = &mut self.thread {
-            let (n, frame) = match thread.done.try_recv() {
+            let (rendition, frame) = match thread.done.try_recv() {
                 Ok(done) => done,
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
@@ -116,16 +164,17 @@ impl Scaling {
             thread.owed -= 1;
             news = true;
             // What was asked for before a `clear` is of a time that is over.
-            if let Some(frame) = frame.filter(|frame| frame.number == self.made[n].tried) {
-                self.made[n].part = Some(Arc::new(Part::new(frame)));
+            let made = &mut self.made[rendition.index()];
+            if let Some(frame) = frame.filter(|frame| frame.number == made.tried) {
+                made.part = Some(Arc::new(Part::new(frame)));
             }
         }
         news
     }
 
-    /// What there is in so many eighths: of the newest frame, or just `take`n.
-    pub fn part(&self, eighths: usize) -> Option<&Arc<Part>> {
-        self.made.get(eighths)?.part.as_ref()
+    /// What there is in this rendition: of the newest frame, or just `take`n.
+    pub fn part(&self, rendition: Rendition) -> Option<&Arc<Part>> {
+        self.made[rendition.index()].part.as_ref()
     }
 
     /// Keep what is made of the frame of this number: who could not take the others in time is
@@ -145,7 +194,7 @@ impl Scaling {
 
     fn complain(&mut self, what: &str) {
         if !std::mem::replace(&mut self.complained, true) {
-            log::error!("smaller pictures: {what}");
+            log::error!("smaller and turned pictures: {what}");
         }
     }
 }
@@ -155,7 +204,7 @@ impl Thread {
         let failed = |source| Error::new("start", "the scaling thread", source);
         let scaler = Scaler::new(quality).map_err(|error| failed(std::io::Error::other(error)))?;
         let (jobs, todo) = sync_channel(1);
-        let (answers, done) = sync_channel(7); // a job's
+        let (answers, done) = sync_channel(Rendition::COUNT); // a job's
         thread::Builder::new()
             .name("scale".into())
             .spawn(move || work(scaler, &todo, &answers, &waker))
@@ -167,22 +216,25 @@ impl Thread {
 /// Until the loop lets go of its end.
 fn work(
     mut scaler: Scaler,
-    todo: &Receiver<(Arc<Frame>, Sizes)>,
+    todo: &Receiver<(Arc<Frame>, Renditions)>,
     answers: &SyncSender<Done>,
     waker: &Waker,
 ) {
     stand_back(SCALING_NICE, "the scaling thread");
     let mut complained = false;
-    while let Ok((frame, sizes)) = todo.recv() {
-        for n in sizes.iter() {
-            let small = scaler.scale(frame.jpeg(), n);
-            if let Err(reason) = &small
+    while let Ok((frame, wanted)) = todo.recv() {
+        for rendition in wanted.iter() {
+            let made = match rendition.baked {
+                true => scaler.bake(frame.jpeg(), rendition.eighths),
+                false => scaler.scale(frame.jpeg(), rendition.eighths),
+            };
+            if let Err(reason) = &made
                 && !std::mem::replace(&mut complained, true)
             {
-                log::warn!("a frame could not be made smaller: {reason}");
+                log::warn!("a frame could not be made smaller or turned: {reason}");
             }
-            let small = small.ok().map(|jpeg| Arc::new(frame.with(jpeg)));
-            if answers.send((n, small)).is_err() {
+            let made = made.ok().map(|jpeg| Arc::new(frame.with(jpeg)));
+            if answers.send((rendition, made)).is_err() {
                 return;
             }
             wake(waker);

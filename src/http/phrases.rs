@@ -421,6 +421,7 @@ const PHRASES: &[(&str, &str)] = &[
         "本站不使用这个名称。如需使用，请在启动 pistream 时用 --host-name 指定该名称。",
     ),
     ("The parameter {} must be a number above zero.", "参数 {} 必须是大于零的数。"),
+    ("The parameter bake must be 0 or 1.", "参数 bake 必须是 0 或 1。"),
     ("The parameter max_age must be a number of milliseconds.", "参数 max_age 必须是毫秒数。"),
     (
         "This page cannot be read from the disk; the log says why.",

@@ -15,8 +15,8 @@ use crate::http::Now;
 use crate::http::conn::{Close, Conn};
 use crate::http::outbox::Outbox;
 use crate::http::response::{Part, Response};
-use crate::jpeg::eighths;
 use crate::limits::{READ_BYTES, READS_MAX, WRITE_PIECES_MAX};
+use crate::scale::Wish;
 
 /// One guest. mio tells of changes only (edges), so what they said is kept in latches until the
 /// kernel says "would block".
@@ -39,8 +39,8 @@ pub struct Peer {
     pub held: usize,
     /// Its wish for frames, as a viewer or while it waits for a snapshot.
     pub watch: Option<Watch>,
-    /// Pixels that its frames may be wide; none: as they are.
-    pub width: Option<u32>,
+    /// How it wants its frames.
+    pub wish: Wish,
     pub snapshot: Option<SnapshotWait>,
     /// What it asked for is being written to the disk.
     pub awaits_change: bool,
@@ -82,7 +82,7 @@ impl Peer {
             conn,
             held: 0,
             watch: None,
-            width: None,
+            wish: Wish::default(),
             snapshot: None,
             awaits_change: false,
             gate: Gate::new(now.instant),
@@ -98,11 +98,6 @@ impl Peer {
     /// Bytes of ours that the kernel still holds for it.
     pub fn queued(&self) -> u64 {
         queued(self.socket.as_fd()).unwrap_or(0)
-    }
-
-    /// In how many eighths of a picture so `wide` it wants frames.
-    pub fn eighths(&self, wide: u32) -> usize {
-        self.width.map_or(8, |width| eighths(wide as usize, width as usize))
     }
 
     /// Whether it would take this frame now.
@@ -127,7 +122,7 @@ impl Peer {
     pub fn end_snapshot(&mut self, response: Response, now: Now) {
         self.snapshot = None;
         self.watch = None;
-        self.width = None;
+        self.wish = Wish::default();
         self.conn.answer(response, now);
     }
 

@@ -47,7 +47,7 @@ use crate::limits::{
     TURNS_MAX,
 };
 use crate::route::Hosts;
-use crate::scale::{Scaling, Sizes};
+use crate::scale::{Rendition, Renditions, Scaling};
 
 const TOO_MUCH: &str = "There is too much to do; try again later.";
 const NO_PICTURE: &str = "The camera gave no picture in time.";
@@ -102,7 +102,7 @@ pub struct Server {
     accept_fails: bool,
     /// The newest frame, while somebody wants frames.
     newest: Option<Newest>,
-    /// The same in smaller sizes, …
+    /// The same smaller, or turned, …
     scaling: Scaling,
     /// …of which perhaps one is to be made.
     scale_due: bool,
@@ -128,18 +128,25 @@ struct Listener {
 
 struct Newest {
     part: Arc<Part>,
-    /// Pixels.
+    /// Pixels, as it is shown.
     width: u32,
+    /// It says that it is to be turned for that.
+    turned: bool,
     /// When it is shown once more because no other has come; none when it was.
     repeat_at: Option<Instant>,
 }
 
 impl Newest {
-    /// The newest there is in the size that a peer asked for.
+    /// What it comes to for a peer.
+    fn rendition(&self, peer: &Peer) -> Rendition {
+        peer.wish.rendition(self.width, self.turned)
+    }
+
+    /// The newest there is as a peer asked for it.
     fn seen_by<'a>(&'a self, peer: &Peer, scaling: &'a Scaling) -> Option<&'a Arc<Part>> {
-        match peer.eighths(self.width) {
-            8 => Some(&self.part),
-            eighths => scaling.part(eighths),
+        match self.rendition(peer) {
+            Rendition::AS_IS => Some(&self.part),
+            rendition => scaling.part(rendition),
         }
     }
 }
@@ -397,7 +404,7 @@ impl Server {
         }
         if self.scaling.take() {
             self.scale_due = true;
-            for seat in self.seats_that(|peer| peer.watch.is_some() && peer.width.is_some()) {
+            for seat in self.seats_that(|peer| peer.watch.is_some() && !peer.wish.is_none()) {
                 self.snap(seat, now);
                 self.touch(seat);
             }
@@ -421,11 +428,13 @@ impl Server {
         for asker in self.shutter.take(&frame) {
             self.develop(asker, &frame, now);
         }
-        let width = jpeg::shown(frame.jpeg()).map_or(0, |((width, _), _)| width);
+        let shown = jpeg::shown(frame.jpeg());
+        let (width, turned) =
+            shown.map_or((0, false), |((width, _), turn)| (width, !turn.is_none()));
         if self.newest.as_ref().is_some_and(|newest| newest.width != width) {
             self.scaling.clear();
         }
-        self.newest = Some(Newest { part: Arc::new(Part::new(frame)), width, repeat_at });
+        self.newest = Some(Newest { part: Arc::new(Part::new(frame)), width, turned, repeat_at });
         self.scale_due = true;
         for seat in self.seats_that(|peer| peer.watch.is_some()) {
             self.snap(seat, now);
@@ -508,7 +517,7 @@ impl Server {
             Need::Frame => {
                 let Some(newest) = &self.newest else { return false };
                 let part = newest.seen_by(peer, &self.scaling);
-                // A viewer who was busy when the last frame came has a smaller one made now.
+                // A viewer who was busy when the last frame came has its own one made now.
                 let number = part.map(|part| part.frame.number);
                 self.scale_due |= number != Some(newest.part.frame.number);
                 return part.is_some_and(|part| peer.offer(part, now));
@@ -617,7 +626,7 @@ impl Server {
         }
     }
 
-    /// Have the newest frame made smaller for those who could take it now. Last in what the turn
+    /// Have the newest frame made as others want it who could take it now. Last in what the turn
     /// does for viewers: what is older than it was theirs until here.
     fn scale(&mut self, now: Now) {
         let Some(newest) = &self.newest else { return };
@@ -626,12 +635,12 @@ impl Server {
         if !std::mem::take(&mut self.scale_due) {
             return;
         }
-        let (mut asked, mut wanted) = (Sizes::default(), Sizes::default());
-        for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.width.is_some()) {
-            let eighths = peer.eighths(newest.width);
-            asked.add(eighths);
+        let (mut asked, mut wanted) = (Renditions::default(), Renditions::default());
+        for (_, peer) in self.peers.iter().filter(|(_, peer)| !peer.wish.is_none()) {
+            let rendition = newest.rendition(peer);
+            asked.add(rendition);
             if peer.wants(frame, now) {
-                wanted.add(eighths);
+                wanted.add(rendition);
             }
         }
         match asked.count() {

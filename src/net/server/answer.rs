@@ -11,13 +11,12 @@ use crate::frame::{Frame, Picture};
 use crate::http::Now;
 use crate::http::request::Method;
 use crate::http::response::{Response, Status};
-use crate::jpeg::eighths;
-use crate::limits::{HELD_BYTES_MAX, JPEG_SIZE, SIZES_MAX, SNAPSHOT_TIME_MAX};
+use crate::limits::{HELD_BYTES_MAX, JPEG_SIZE, RENDITIONS_MAX, SNAPSHOT_TIME_MAX};
 use crate::net::controls::Caller;
 use crate::net::peer::SnapshotWait;
 use crate::net::shutter::Asker;
 use crate::route::{Action, Freshness, Plan, route};
-use crate::scale::Sizes;
+use crate::scale::{Rendition, Renditions, Wish};
 
 impl Server {
     /// Answer the request that a peer has ready.
@@ -39,13 +38,13 @@ impl Server {
             Action::Snapshot { .. } if head_only => {
                 peer.conn.answer(Response::snapshot_head(), now)
             }
-            Action::Stream { fps, width } => {
+            Action::Stream { fps, wish } => {
                 peer.watch = Some(self.camera.watch());
-                peer.width = width;
+                peer.wish = wish;
                 peer.conn.answer(Response::stream(fps), now);
             }
-            Action::Snapshot { freshness, width } => {
-                peer.width = width;
+            Action::Snapshot { freshness, wish } => {
+                peer.wish = wish;
                 self.begin_snapshot(seat, freshness, now);
             }
             Action::Photo => {
@@ -87,7 +86,7 @@ impl Server {
         }
         peer.watch = Some(self.camera.watch());
         let until = now.instant + SNAPSHOT_TIME_MAX;
-        // A fresh frame that is not in the size yet will do, too.
+        // A fresh frame that is yet to be made smaller or turned will do, too.
         let newest = self.newest.as_ref().map_or(0, |newest| newest.part.frame.number);
         let after = newest - u64::from(fresh.is_some());
         peer.snapshot = Some(SnapshotWait { settled: freshness.settled, after, until });
@@ -96,33 +95,36 @@ impl Server {
 
     /// Why there are no frames for one more who asks for them.
     fn refusal(&self, action: &Action) -> Option<&'static str> {
-        let (Action::Stream { width, .. } | Action::Snapshot { width, .. }) = action else {
+        let (Action::Stream { wish, .. } | Action::Snapshot { wish, .. }) = action else {
             return None;
         };
         if self.camera.demand() as usize >= self.viewers_max {
             return Some("There are too many viewers; try again later.");
         }
         let sentence = "Others see the picture in too many sizes; ask for one of theirs.";
-        (!self.has_size(*width)).then_some(sentence)
+        (!self.can_make(*wish)).then_some(sentence)
     }
 
-    /// Whether frames so wide can be made beside those that others see.
-    fn has_size(&self, width: Option<u32>) -> bool {
-        let Some(width) = width else { return true };
-        let wide = match &self.newest {
-            Some(newest) => newest.width,
-            None => Some(self.camera.state().width).filter(|w| *w > 0).unwrap_or(JPEG_SIZE.0),
+    /// Whether frames can be made so beside those that others see.
+    fn can_make(&self, wish: Wish) -> bool {
+        // Before the first frame it is not known whether there is anything to turn.
+        let (wide, turned) = match &self.newest {
+            Some(newest) => (newest.width, newest.turned),
+            None => {
+                let width = self.camera.state().width;
+                (if width > 0 { width } else { JPEG_SIZE.0 }, true)
+            }
         };
-        let own = eighths(wide as usize, width as usize);
-        if own == 8 {
-            return true; // nothing is to be made
+        let own = wish.rendition(wide, turned);
+        if own == Rendition::AS_IS {
+            return true;
         }
-        let mut sizes = Sizes::default();
-        sizes.add(own);
+        let mut all = Renditions::default();
+        all.add(own);
         for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.watch.is_some()) {
-            sizes.add(peer.eighths(wide));
+            all.add(peer.wish.rendition(wide, turned));
         }
-        sizes.count() <= SIZES_MAX
+        all.count() <= RENDITIONS_MAX
     }
 
     /// Give the newest frame to a peer that waits for a snapshot, if it will do.

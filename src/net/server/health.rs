@@ -188,7 +188,7 @@ fn viewer(peer: &Peer, operator: bool, newest: u64, now: Now) -> Option<Viewer> 
     Some(Viewer {
         address: operator.then(|| peer.client().to_string()),
         seconds: viewing.time(now.instant).as_secs(),
-        width: peer.width,
+        width: peer.wish.width,
         fps: viewing.fps(now.instant),
         frames: viewing.frames(),
         late: viewing.late(newest),
