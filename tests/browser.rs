@@ -83,14 +83,43 @@ fn the_live_page_shows_the_whole_moving_picture_on_every_screen() {
     }
 }
 
-/// The browser turns by EXIF's orientation: stream, snapshot, photo, and what is made smaller.
+/// A picture as the page shows it: its width and height, and its colours near the corners: top
+/// left, top right, bottom left, bottom right.
+fn corners(browser: &Browser, path: &str) -> ([u64; 2], [[u64; 3]; 4]) {
+    browser.eval(&format!(
+        "window.probe = new Image(); probe.src = '{path}'; document.body.append(probe)"
+    ));
+    browser.wait("probe.complete && probe.naturalWidth > 0");
+    let sides = browser.eval("return [probe.naturalWidth, probe.naturalHeight]");
+    let colours = browser.eval(
+        "const page = document.createElement('canvas');
+         [page.width, page.height] = [probe.naturalWidth, probe.naturalHeight];
+         const context = page.getContext('2d');
+         context.drawImage(probe, 0, 0);
+         return [[.06, .06], [.94, .06], [.06, .94], [.94, .94]].map(([x, y]) =>
+             [...context.getImageData(x * page.width, y * page.height, 1, 1).data])",
+    );
+    browser.eval("probe.removeAttribute('src'); probe.remove()");
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let colour = |n: usize| [0, 1, 2].map(|part| number(&colours[n][part]));
+    ([0, 1].map(|n| number(&sides[n])), [0, 1, 2, 3].map(colour))
+}
+
+#[track_caller]
+fn expect_colours(found: [[u64; 3]; 4], expect: [[u64; 3]; 4], what: &str) {
+    let near =
+        found.iter().flatten().zip(expect.iter().flatten()).all(|(a, b)| a.abs_diff(*b) < 30);
+    assert!(near, "{what}: corners of {found:?}, not {expect:?}");
+}
+
+/// The browser turns by EXIF's orientation: stream, snapshot, photo, and what is made smaller. What
+/// is turned already it leaves as it is.
 #[test]
 fn a_camera_that_hangs_on_its_side_is_shown_upright_everywhere() {
     let browser = Browser::start();
     // The test picture has a white bar at its left and a blue one at its right, dark ground below.
     let (white, blue, dark) = ([191, 191, 191], [0, 0, 191], [24, 28, 34]);
-    for (args, corners) in [
-        // Top left, top right, bottom left, bottom right.
+    for (args, expect) in [
         (["--rotate", "90"].as_slice(), [dark, white, dark, blue]),
         (&["--rotate", "90", "--mirror"], [white, dark, blue, dark]),
         (&["--rotate", "180"], [dark, dark, blue, white]),
@@ -100,33 +129,32 @@ fn a_camera_that_hangs_on_its_side_is_shown_upright_everywhere() {
         let photo = take_photo(&server);
         let quarter = args.contains(&"90");
         let paths = ["snapshot", "snapshot?width=320", "video_feed", "video_feed?width=320"];
-        let paths = paths.map(str::to_owned).into_iter();
+        let baked = ["snapshot?bake=1", "video_feed?bake=1", "video_feed?width=320&bake=1"];
+        let paths = paths.into_iter().chain(baked).map(str::to_owned);
         for path in paths.chain([format!("pic/{photo}"), format!("thumb/{photo}")]) {
-            browser.eval(&format!(
-                "window.probe = new Image(); probe.src = '{path}'; document.body.append(probe)"
-            ));
-            browser.wait("probe.complete && probe.naturalWidth > 0");
-            let sides = browser.eval("return [probe.naturalWidth, probe.naturalHeight]");
-            let [width, height] = [0, 1].map(|n| sides[n].as_u64().expect("pixels"));
+            let ([width, height], colours) = corners(&browser, &path);
             assert_eq!(width < height, quarter, "{args:?} {path}: {width} x {height}");
             assert!(width <= 320 || !path.contains("width="), "{args:?} {path}: {width} wide");
-            let colours = browser.eval(
-                "const page = document.createElement('canvas');
-                 [page.width, page.height] = [probe.naturalWidth, probe.naturalHeight];
-                 const context = page.getContext('2d');
-                 context.drawImage(probe, 0, 0);
-                 return [[.06, .06], [.94, .06], [.06, .94], [.94, .94]].map(([x, y]) =>
-                     [...context.getImageData(x * page.width, y * page.height, 1, 1).data])",
-            );
-            browser.eval("probe.removeAttribute('src'); probe.remove()");
-            for (n, corner) in corners.iter().enumerate() {
-                let near = |(at, part): (usize, &u8)| {
-                    colours[n][at].as_u64().is_some_and(|c| c.abs_diff((*part).into()) < 30)
-                };
-                let fits = corner.iter().enumerate().all(near);
-                assert!(fits, "{args:?} {path}: corners of {colours}, not {corners:?}");
-            }
+            expect_colours(colours, expect, &format!("{args:?} {path}"));
         }
+    }
+}
+
+/// Most webcams send 4:2:2, and that is 4:4:0 when it has been turned.
+#[test]
+fn a_turned_webcam_s_picture_is_shown_in_its_colours() {
+    let browser = Browser::start();
+    let film = "exec:ffmpeg -loglevel error -re -f lavfi -i smptebars=size=640x480:rate=10 \
+                -pix_fmt yuvj422p -q:v 3 -f mjpeg -";
+    let server = Server::start(&["--camera", film, "--rotate", "90"]);
+    open_live(&browser, &server, DESKTOP);
+    let (sides, expect) = corners(&browser, "video_feed");
+    assert_eq!(sides, [480, 640]);
+    assert_eq!(expect.iter().collect::<HashSet<_>>().len(), 4, "{expect:?}");
+    for path in ["snapshot?bake=1", "video_feed?bake=1", "video_feed?width=240&bake=1"] {
+        let (sides, colours) = corners(&browser, path);
+        assert_eq!(sides, if path.contains("width") { [240, 320] } else { [480, 640] }, "{path}");
+        expect_colours(colours, expect, path);
     }
 }
 
