@@ -184,7 +184,8 @@ pub struct Config {
     )]
     pub quality: u8,
 
-    /// Degrees that the picture is turned clockwise when it is shown: 0, 90, 180 or 270.
+    /// Degrees that the picture is turned clockwise when it is shown: 0, 90, 180 or 270. EXIF data
+    /// say so; for programs that ignore it there is /video_feed?bake=1.
     #[arg(
         long, value_name = "DEGREES", env = "PISTREAM_ROTATE", default_value = "0",
         value_parser = quarter_turn(), help_heading = "Camera"

@@ -256,6 +256,9 @@ impl Operator {
 
     /// Say what is there, before anybody watches.
     fn announce(&mut self) {
+        if !self.turn.is_none() {
+            log::info!("camera: turned by EXIF data; programs that ignore it can use ?bake=1");
+        }
         if self.config.camera == Camera::Test {
             self.slot.report(|state| (state.online, state.test) = (true, true));
             return log::info!("camera: the test picture");
