@@ -300,21 +300,16 @@ fn a_photo_is_a_frame_of_the_stream_with_nothing_but_exif_data_added() {
     let server = start(&[]);
     let mut stream = Stream::open(server.addr(), "/video_feed");
     stream.frame();
-    let over = AtomicBool::new(false);
     let (receipts, frames) = thread::scope(|scope| {
-        let watch = || {
-            let mut frames: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-            while !over.load(Ordering::Relaxed) {
-                let Part { headers, jpeg, .. } = stream.part();
-                let stamp = &headers[2].1;
-                frames.insert(stamp[..stamp.len() - 3].to_owned(), jpeg);
-            }
-            frames
-        };
-        let frames = scope.spawn(watch);
-        let receipts: Vec<Receipt> = (0..5).map(|_| press(&server)).collect();
-        over.store(true, Ordering::Relaxed);
-        (receipts, frames.join().unwrap())
+        let pressing = scope.spawn(|| (0..5).map(|_| press(&server)).collect());
+        let mut frames: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        while !pressing.is_finished() {
+            let Part { headers, jpeg, .. } = stream.part();
+            let stamp = &headers[2].1;
+            frames.insert(stamp[..stamp.len() - 3].to_owned(), jpeg);
+        }
+        let receipts: Vec<Receipt> = pressing.join().unwrap();
+        (receipts, frames)
     });
     let mut found = 0;
     for receipt in &receipts {
@@ -408,25 +403,23 @@ fn two_programs_on_one_folder_never_overwrite_each_others_photos() {
     let size_of = |width: usize| format!("{width}x120");
     let server = |width: usize| start(&["--pic", folder.arg(), "--size", &size_of(width)]);
     let first = server(160);
-    let over = AtomicBool::new(false);
-    let press_until_over = || {
-        let mut receipts = Vec::new();
-        while !over.load(Ordering::Relaxed) {
-            receipts.push(press(&first));
-        }
-        receipts
+    let start_again_and_again = || -> Vec<Receipt> {
+        let started = (0..40).map(|n| (n, server(200))).filter(|(n, _)| n % 8 == 0);
+        started.flat_map(|(_, second)| [(); 3].map(|()| press(&second))).collect()
+    };
+    let press_two = || {
+        thread::scope(|scope| {
+            let other = scope.spawn(|| press(&first));
+            [press(&first), other.join().unwrap()]
+        })
     };
     let receipts = thread::scope(|scope| {
-        let ours: Vec<_> = (0..2).map(|_| scope.spawn(press_until_over)).collect();
+        let second = scope.spawn(start_again_and_again);
         let mut all = Vec::new();
-        for n in 0..40 {
-            let second = server(200);
-            if n % 8 == 0 {
-                all.extend((0..3).map(|_| press(&second)));
-            }
+        while !second.is_finished() {
+            all.extend(press_two());
         }
-        over.store(true, Ordering::Relaxed);
-        all.extend(ours.into_iter().flat_map(|thread| thread.join().unwrap()));
+        all.extend(second.join().unwrap());
         all
     });
     let names: BTreeSet<String> = receipts.iter().map(|receipt| receipt.name.clone()).collect();
