@@ -5,7 +5,7 @@
 mod util;
 
 use std::fs::{self, File};
-use std::io::{PipeWriter, Write, pipe};
+use std::io::{PipeWriter, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use pistream::jpeg::{Encoder, Layout, Raw, orientation};
 use util::client::find;
 use util::stamp::without_exif;
 use util::{
-    Chance, Client, Folder, PATIENCE, Server, Stream, command, decode, one_line, run, until,
+    Chance, Client, Folder, PATIENCE, Server, Stream, command, decode, fed, one_line, run, until,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -79,14 +79,6 @@ fn expect_no_signal(stream: &mut Stream) {
 }
 
 // ---- standard input -------------------------------------------------------------------------
-
-/// The program with `--camera -`, and what writes to it.
-fn fed(args: &[&str]) -> (Server, PipeWriter) {
-    let (reader, writer) = pipe().expect("a pipe");
-    let mut command = command(&[&["--listen", "127.0.0.1:0", "--camera", "-"], args].concat());
-    command.stdin(reader);
-    (Server::start_command(command), writer)
-}
 
 /// Write in pieces of many lengths, with a pause now and then.
 fn write_in_pieces(writer: &mut PipeWriter, mut bytes: &[u8], chance: &mut Chance) {

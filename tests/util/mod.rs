@@ -12,10 +12,11 @@ pub mod console;
 pub mod debian;
 pub mod guest;
 pub mod mount;
+pub mod numbered;
 pub mod pi;
 pub mod stamp;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeWriter, Read, pipe};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -233,9 +234,7 @@ impl Server {
     /// says that it listens.
     #[track_caller]
     pub fn start(args: &[&str]) -> Server {
-        let listens = args.iter().any(|arg| *arg == "--listen" || arg.starts_with("--listen="));
-        let port: &[&str] = if listens { &[] } else { &["--listen", "127.0.0.1:0"] };
-        Server::start_command(command(&[port, args].concat()))
+        Server::start_command(command(&somewhere(args)))
     }
 
     /// The same for a command that the caller made with [`command`], to change its environment.
@@ -427,6 +426,52 @@ impl Drop for Server {
             let lines: Vec<&str> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(60)..];
             eprintln!("--- the log's end ---\n{}\n---", tail.join("\n"));
+        }
+    }
+}
+
+/// `args`, and a free port unless they name a `--listen`.
+fn somewhere<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    let listens = args.iter().any(|arg| *arg == "--listen" || arg.starts_with("--listen="));
+    let port: &[&str] = if listens { &[] } else { &["--listen", "127.0.0.1:0"] };
+    [port, args].concat()
+}
+
+/// The program with `--camera -`, and what writes to it.
+#[track_caller]
+pub fn fed(args: &[&str]) -> (Server, PipeWriter) {
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut command = command(&somewhere(&[&["--camera", "-"], args].concat()));
+    command.stdin(reader);
+    (Server::start_command(command), writer)
+}
+
+/// Another program that works beside the tested one. Asked to end when dropped, so that it ends its
+/// own processes, and killed if it does not.
+pub struct Started(Child);
+
+impl Started {
+    /// Starts it; what it says on standard error goes into a file.
+    pub fn new(mut command: Command, says: &Path) -> Result<Started, String> {
+        let says = std::fs::File::create(says).map_err(|error| error.to_string())?;
+        let child = command.stdin(Stdio::null()).stderr(says).spawn();
+        child.map(Started).map_err(|error| format!("start {:?}: {error}", command.get_program()))
+    }
+
+    /// What it prints, if the command had it piped.
+    pub fn stdout(&mut self) -> std::process::ChildStdout {
+        self.0.stdout.take().expect("piped, and not taken yet")
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let ended = until(PATIENCE / 4, || self.0.try_wait().ok().flatten());
+        if ended.is_none() {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
         }
     }
 }

@@ -1,0 +1,203 @@
+//! A camera whose pictures carry their number in blocks of black and white, which survive every
+//! decoder and every encoder behind it ([`Camera`], [`number`]).
+//!
+//! The next picture is given out only when the one before has reached a viewer: however slow the
+//! machine is, the server never has to skip one. So a number that is missing was lost by somebody.
+
+use std::io::{PipeWriter, Write};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use pistream::jpeg::{Encoder, Layout, Raw};
+use pistream::limits::REPEAT_AFTER;
+
+use super::stamp::crc32;
+use super::{Chance, PATIENCE, Server, Stream, decode, fed, until};
+
+pub const WIDTH: usize = 320;
+pub const HEIGHT: usize = 256; // whole macroblocks, to which some programs round
+/// From one picture to the next: 25 a second.
+pub const PERIOD: Duration = Duration::from_millis(40);
+
+/// Blocks side by side; a row of them is a byte.
+const COLUMNS: usize = 8;
+/// Two bytes of the number, and the same inverted: a picture that is half another one is found out.
+const ROWS: usize = 4;
+const BLOCK: (usize, usize) = (WIDTH / COLUMNS, HEIGHT / ROWS);
+
+/// The number in a picture of [`WIDTH`] times [`HEIGHT`] grey pixels.
+pub fn number(grey: &[u8]) -> Result<u32, String> {
+    if grey.len() != WIDTH * HEIGHT {
+        return Err(format!("{} pixels", grey.len()));
+    }
+    let places = (0..ROWS).flat_map(|row| (0..COLUMNS).map(move |column| (column, row)));
+    number_of_blocks(&places.map(|(column, row)| mean(grey, column, row)).collect::<Vec<_>>())
+}
+
+/// The number in a picture of which there is one grey value for each block.
+pub fn number_of_blocks(blocks: &[u8]) -> Result<u32, String> {
+    let bits = |row: &[u8]| {
+        row.iter().try_fold(0_u8, |byte, block| match block {
+            0..96 => Ok(byte << 1),
+            160.. => Ok(byte << 1 | 1),
+            grey => Err(format!("a block that is neither black nor white: {grey}")),
+        })
+    };
+    let bytes = blocks.chunks(COLUMNS).map(bits).collect::<Result<Vec<_>, _>>()?;
+    match bytes[..] {
+        [high, low, not_high, not_low] if (high, low) == (!not_high, !not_low) => {
+            Ok(u32::from_be_bytes([0, 0, high, low]))
+        }
+        _ => Err(format!("a picture of two halves: {bytes:02x?}")),
+    }
+}
+
+/// The number in a JPEG, decoded as strictly as can be.
+pub fn number_in(jpeg: &[u8]) -> Result<u32, String> {
+    let (width, height, rgb) = decode(jpeg);
+    if (width, height) != (WIDTH, HEIGHT) {
+        return Err(format!("a picture of {width}x{height}"));
+    }
+    number(&rgb.iter().skip(1).step_by(3).copied().collect::<Vec<_>>())
+}
+
+/// The mean of a block's inner half: at its borders a coder may blur.
+fn mean(grey: &[u8], column: usize, row: usize) -> u8 {
+    let (width, height) = BLOCK;
+    let (left, top) = (column * width + width / 4, row * height + height / 4);
+    let lines = (top..top + height / 2).map(|y| &grey[y * WIDTH + left..][..width / 2]);
+    let sum: usize = lines.flatten().map(|pixel| usize::from(*pixel)).sum();
+    (sum / (width / 2 * (height / 2))) as u8
+}
+
+/// Makes the pictures: blocks under noise, so that they weigh about what a camera's do.
+struct Painter {
+    encoder: Encoder,
+    noise: Vec<u8>,
+}
+
+impl Painter {
+    fn new() -> Painter {
+        let mut chance = Chance(11);
+        let noise = (0..WIDTH * HEIGHT).map(|_| chance.below(48) as u8).collect();
+        Painter { encoder: Encoder::new(80).expect("an encoder"), noise }
+    }
+
+    /// In colours, as cameras' pictures are: some programs know no others.
+    fn paint(&mut self, number: u32) -> Vec<u8> {
+        let [_, _, high, low] = number.to_be_bytes();
+        let bytes = [high, low, !high, !low];
+        let mut yuyv = Vec::with_capacity(WIDTH * HEIGHT * 2);
+        for (at, noise) in self.noise.iter().enumerate() {
+            let (column, row) = (at % WIDTH / BLOCK.0, at / WIDTH / BLOCK.1);
+            let white = bytes[row] >> (COLUMNS - 1 - column) & 1 == 1;
+            yuyv.extend([noise + if white { 200 } else { 8 }, 128]);
+        }
+        let (width, height, stride) = (WIDTH, HEIGHT, WIDTH * 2);
+        let layout = Layout::Yuyv;
+        let raw = Raw { layout, width, height, stride, limited: false, bytes: &yuyv };
+        let mut jpeg = Vec::new();
+        self.encoder.encode(&raw, &mut jpeg).expect("a picture");
+        jpeg
+    }
+}
+
+/// What is remembered of a picture that was given out.
+#[derive(Clone, Copy)]
+pub struct Given {
+    pub at: Instant,
+    /// Of its bytes.
+    pub checksum: u32,
+}
+
+/// The program with such a camera, which runs until this is dropped.
+pub struct Camera {
+    server: Server,
+    /// By number, from 0 on.
+    given: Arc<Mutex<Vec<Given>>>,
+    ends: Arc<AtomicBool>,
+    feeder: Option<JoinHandle<()>>,
+}
+
+impl Camera {
+    #[track_caller]
+    pub fn start(args: &[&str]) -> Camera {
+        let (server, pipe) = fed(&[&["--fps", "240"], args].concat());
+        let given = Arc::new(Mutex::new(Vec::new()));
+        let ends = Arc::new(AtomicBool::new(false));
+        let viewer = Stream::open(server.addr(), "/video_feed?feeder");
+        let feeder = {
+            let (given, ends) = (given.clone(), ends.clone());
+            thread::spawn(move || feed(pipe, viewer, &given, &ends))
+        };
+        let camera = Camera { server, given, ends, feeder: Some(feeder) };
+        until(PATIENCE, || camera.count().gt(&0).then_some(())).expect("a picture");
+        camera
+    }
+
+    fn count(&self) -> u32 {
+        self.given.lock().unwrap().len() as u32
+    }
+
+    /// The number of the picture that was given out last.
+    pub fn newest(&self) -> u32 {
+        self.count() - 1
+    }
+
+    /// A picture that was given out.
+    pub fn given(&self, number: u32) -> Given {
+        self.given.lock().unwrap()[number as usize]
+    }
+
+    /// The number of the picture with this checksum.
+    pub fn number_of(&self, checksum: u32) -> Option<u32> {
+        let given = self.given.lock().unwrap();
+        given.iter().position(|given| given.checksum == checksum).map(|at| at as u32)
+    }
+
+    /// Whether the machine was so slow that a picture may have been sent twice, as promised after
+    /// half a second without a new one.
+    pub fn paused_after(&self, number: u32) -> bool {
+        let given = self.given.lock().unwrap();
+        let next = given.get(number as usize + 1).map_or_else(Instant::now, |next| next.at);
+        next - given[number as usize].at > REPEAT_AFTER * 3 / 4
+    }
+}
+
+impl Deref for Camera {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        let ended = self.feeder.take().is_some_and(|feeder| feeder.join().is_ok());
+        assert!(ended || thread::panicking(), "the camera has failed");
+    }
+}
+
+/// Give out one picture after the other, each when the one before has been seen and its time has
+/// come.
+fn feed(mut pipe: PipeWriter, mut viewer: Stream, given: &Mutex<Vec<Given>>, ends: &AtomicBool) {
+    let mut painter = Painter::new();
+    let mut due = Instant::now();
+    for number in 0..=u32::from(u16::MAX) {
+        let jpeg = painter.paint(number);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        if ends.load(Ordering::Relaxed) {
+            return;
+        }
+        let at = Instant::now();
+        given.lock().unwrap().push(Given { at, checksum: crc32(&jpeg) });
+        pipe.write_all(&jpeg).expect("the program reads");
+        while viewer.frame().jpeg != jpeg {}
+        due = at + PERIOD;
+    }
+}
