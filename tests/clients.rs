@@ -24,14 +24,8 @@ use browser::Browser;
 use serde_json::{Value, json};
 use util::client::find;
 use util::console::free_port;
-use util::numbered::{Camera, HEIGHT, WIDTH, number, number_in, number_of_blocks};
-use util::{Folder, PATIENCE, Parts, Started, long, until};
-
-/// Pictures that each program must take in a row.
-const TAKEN: usize = 100;
-/// How old the last of them may be when the program hands it on: more, and it falls behind. What
-/// it keeps back for its own reasons, and a busy machine, are less.
-const AGE_MAX: Duration = Duration::from_secs(3);
+use util::numbered::{Camera, HEIGHT, Taken, WIDTH, number, number_in, number_of_blocks, requests};
+use util::{Folder, PATIENCE, Started, long, until};
 
 /// For a program's start and all its pictures, on a busy machine.
 const TIME_MAX: Duration = Duration::from_secs(3 * PATIENCE.as_secs());
@@ -351,20 +345,8 @@ fn pixels(mut out: ChildStdout, tell: &Tell) -> io::Result<()> {
     }
 }
 
-fn stream(mut out: ChildStdout, tell: &Tell) -> io::Result<()> {
-    let mut parts = Parts::default();
-    let mut bytes = [0; 65536];
-    loop {
-        match out.read(&mut bytes)? {
-            0 => return Ok(()),
-            count => parts.push(&bytes[..count]),
-        }
-        while let Some(part) = parts.next()? {
-            if tell.send(Ok(Picture::Jpeg(part.jpeg))).is_err() {
-                return Ok(());
-            }
-        }
-    }
+fn stream(out: ChildStdout, tell: &Tell) -> io::Result<()> {
+    util::parts(out, |part| tell.send(Ok(Picture::Jpeg(part.jpeg))).is_ok())
 }
 
 fn jpegs(mut out: ChildStdout, tell: &Tell) -> io::Result<()> {
@@ -422,86 +404,9 @@ fn files(folder: &Path, tell: &Tell) -> io::Result<()> {
 
 // ---- what is asked of them ------------------------------------------------------------------
 
-/// The pictures that a program took.
-struct Taken {
-    /// The number of the newest one when the program was started, …
-    before: u32,
-    /// … and when its last request was seen in the log.
-    asked: u32,
-    requests: usize,
-    /// Their numbers, and when they were handed on.
-    pictures: Vec<(u32, Instant)>,
-    /// How many of them are not the same as the one before.
-    different: usize,
-}
-
-impl Taken {
-    fn new(camera: &Camera) -> Taken {
-        let newest = camera.newest();
-        Taken { before: newest, asked: newest, requests: 0, pictures: Vec::new(), different: 0 }
-    }
-
-    /// So many requests are in the log by now.
-    fn see_requests(&mut self, requests: usize, camera: &Camera) {
-        if requests > self.requests {
-            (self.requests, self.asked) = (requests, camera.newest());
-        }
-    }
-
-    fn push(&mut self, number: u32) {
-        let same = self.pictures.last().is_some_and(|(last, _)| *last == number);
-        self.different += usize::from(!same);
-        self.pictures.push((number, Instant::now()));
-    }
-
-    fn is_enough(&self) -> bool {
-        self.different >= TAKEN
-    }
-
-    /// Whether they are as promised; a line for people.
-    fn judge(&self, by_its_clock: bool, camera: &Camera) -> Result<String, String> {
-        let Taken { before, asked, requests, .. } = *self;
-        let (first, _) = self.pictures[0];
-        if first < before {
-            return Err(format!(
-                "picture {first} is older than the program, which began at {before}"
-            ));
-        }
-        if first > asked + 1 && !by_its_clock {
-            return Err(format!("the request came at picture {asked}, its first was {first}"));
-        }
-        let (mut twice, mut missed) = (0, 0);
-        for pair in self.pictures.windows(2) {
-            let (last, next) = (pair[0].0, pair[1].0);
-            match next.checked_sub(last) {
-                Some(1) => {}
-                Some(0) if camera.paused_after(last) => {}
-                Some(0) if by_its_clock => twice += 1,
-                Some(step) if by_its_clock => missed += step - 1,
-                _ => return Err(format!("picture {next} came after {last}")),
-            }
-        }
-        let (last, at) = self.pictures[self.pictures.len() - 1];
-        let age = at.duration_since(camera.given(last).at).as_millis();
-        if age > AGE_MAX.as_millis() {
-            return Err(format!("picture {last} is {age} ms old"));
-        }
-        Ok(format!(
-            "asked {requests} times, last at picture {asked}; took {first} to {last}, the last \
-             {age} ms old; itself left out {missed}, took {twice} twice"
-        ))
-    }
-}
-
 /// The part of an address that tells a program's requests in the log.
 fn target(program: &str) -> String {
     format!("/video_feed?{}", program.split(' ').next().expect("a word"))
-}
-
-/// Counts the requests for a target from now on.
-fn requests<'a>(camera: &'a Camera, target: &str) -> impl Fn() -> usize + use<'a> {
-    let (logged, line) = (camera.log().len(), format!("GET {target} 200"));
-    move || camera.log()[logged..].matches(&line).count()
 }
 
 /// Let a program take its pictures.

@@ -328,6 +328,23 @@ impl Parts {
     }
 }
 
+/// The parts of a stream that another program prints, given to `take` until that has enough, or
+/// the stream ends.
+pub fn parts(mut out: impl Read, mut take: impl FnMut(Part) -> bool) -> io::Result<()> {
+    let (mut parts, mut bytes) = (Parts::default(), [0; 65536]);
+    loop {
+        match out.read(&mut bytes)? {
+            0 => return Ok(()),
+            count => parts.push(&bytes[..count]),
+        }
+        while let Some(part) = parts.next()? {
+            if !take(part) {
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// A viewer: one connection that carries a stream.
 pub struct Stream {
     socket: TcpStream,

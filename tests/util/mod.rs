@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-pub use client::{Client, Head, Part, Parts, Reply, Stream, decode, get};
+pub use client::{Client, Head, Part, Parts, Reply, Stream, decode, get, parts};
 
 /// How long a test waits for something that must happen; only a fault ever takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -22,6 +22,12 @@ pub const HEIGHT: usize = 256; // whole macroblocks, to which some programs roun
 /// From one picture to the next: 25 a second.
 pub const PERIOD: Duration = Duration::from_millis(40);
 
+/// Pictures that each program must take in a row.
+pub const TAKEN: usize = 100;
+/// How old the last of them may be when the program hands it on: more, and it falls behind. What
+/// it keeps back for its own reasons, and a busy machine, are less.
+const AGE_MAX: Duration = Duration::from_secs(3);
+
 /// Blocks side by side; a row of them is a byte.
 const COLUMNS: usize = 8;
 /// Two bytes of the number, and the same inverted: a picture that is half another one is found out.
@@ -200,4 +206,81 @@ fn feed(mut pipe: PipeWriter, mut viewer: Stream, given: &Mutex<Vec<Given>>, end
         while viewer.frame().jpeg != jpeg {}
         due = at + PERIOD;
     }
+}
+
+/// The pictures that a program took.
+pub struct Taken {
+    /// The number of the newest one when the program was started, …
+    before: u32,
+    /// … and when its last request was seen in the log.
+    asked: u32,
+    requests: usize,
+    /// Their numbers, and when they were handed on.
+    pictures: Vec<(u32, Instant)>,
+    /// How many of them are not the same as the one before.
+    pub different: usize,
+}
+
+impl Taken {
+    pub fn new(camera: &Camera) -> Taken {
+        let newest = camera.newest();
+        Taken { before: newest, asked: newest, requests: 0, pictures: Vec::new(), different: 0 }
+    }
+
+    /// So many requests are in the log by now.
+    pub fn see_requests(&mut self, requests: usize, camera: &Camera) {
+        if requests > self.requests {
+            (self.requests, self.asked) = (requests, camera.newest());
+        }
+    }
+
+    pub fn push(&mut self, number: u32) {
+        let same = self.pictures.last().is_some_and(|(last, _)| *last == number);
+        self.different += usize::from(!same);
+        self.pictures.push((number, Instant::now()));
+    }
+
+    pub fn is_enough(&self) -> bool {
+        self.different >= TAKEN
+    }
+
+    /// Whether they are as promised; a line for people.
+    pub fn judge(&self, by_its_clock: bool, camera: &Camera) -> Result<String, String> {
+        let Taken { before, asked, requests, .. } = *self;
+        let (first, _) = self.pictures[0];
+        if first < before {
+            return Err(format!(
+                "picture {first} is older than the program, which began at {before}"
+            ));
+        }
+        if first > asked + 1 && !by_its_clock {
+            return Err(format!("the request came at picture {asked}, its first was {first}"));
+        }
+        let (mut twice, mut missed) = (0, 0);
+        for pair in self.pictures.windows(2) {
+            let (last, next) = (pair[0].0, pair[1].0);
+            match next.checked_sub(last) {
+                Some(1) => {}
+                Some(0) if camera.paused_after(last) => {}
+                Some(0) if by_its_clock => twice += 1,
+                Some(step) if by_its_clock => missed += step - 1,
+                _ => return Err(format!("picture {next} came after {last}")),
+            }
+        }
+        let (last, at) = self.pictures[self.pictures.len() - 1];
+        let age = at.duration_since(camera.given(last).at).as_millis();
+        if age > AGE_MAX.as_millis() {
+            return Err(format!("picture {last} is {age} ms old"));
+        }
+        Ok(format!(
+            "asked {requests} times, last at picture {asked}; took {first} to {last}, the last \
+             {age} ms old; itself left out {missed}, took {twice} twice"
+        ))
+    }
+}
+
+/// Counts the requests for a target from now on.
+pub fn requests<'a>(camera: &'a Camera, target: &str) -> impl Fn() -> usize + use<'a> {
+    let (logged, line) = (camera.log().len(), format!("GET {target} 200"));
+    move || camera.log()[logged..].matches(&line).count()
 }
