@@ -37,6 +37,8 @@ pub struct Frame {
     /// The same by the wall clock.
     pub captured: SystemTime,
     pub picture: Picture,
+    /// Width and height in pixels, as it is shown.
+    pub size: (u32, u32),
     /// A whole JPEG, SOI to EOI.
     jpeg: Vec<u8>,
     /// Where the buffer goes when the last holder is done.
@@ -49,19 +51,20 @@ impl Frame {
         taken: Instant,
         captured: SystemTime,
         picture: Picture,
+        size: (u32, u32),
         jpeg: Vec<u8>,
         pool: Option<SyncSender<Vec<u8>>>,
     ) -> Frame {
-        Frame { number, taken, captured, picture, jpeg, pool }
+        Frame { number, taken, captured, picture, size, jpeg, pool }
     }
 
     pub fn jpeg(&self) -> &[u8] {
         &self.jpeg
     }
 
-    /// The same frame in another JPEG.
-    pub fn with(&self, jpeg: Vec<u8>) -> Frame {
-        Frame::new(self.number, self.taken, self.captured, self.picture.clone(), jpeg, None)
+    /// The same frame in another JPEG, of this size.
+    pub fn with(&self, size: (u32, u32), jpeg: Vec<u8>) -> Frame {
+        Frame::new(self.number, self.taken, self.captured, self.picture.clone(), size, jpeg, None)
     }
 }
 
@@ -403,7 +406,8 @@ mod tests {
 
     fn frame(number: u64, pool: Option<SyncSender<Vec<u8>>>) -> Frame {
         let live = Picture::Live { settled: true };
-        Frame::new(number, Instant::now(), SystemTime::UNIX_EPOCH, live, vec![7; 10], pool)
+        let (now, epoch) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        Frame::new(number, now, epoch, live, (1, 1), vec![7; 10], pool)
     }
 
     #[test]

@@ -101,7 +101,7 @@ mod marker {
 /// Standard Huffman tables are put in where there are none; a picture inside the picture (an EXIF
 /// thumbnail) is taken out; what follows the end of the image is cut off; EXIF data says that it is
 /// to be shown with one `turn` more. All other bytes are the camera's own. Gives width and height
-/// in pixels, as stored. On `Err`, `out` holds nothing of use.
+/// in pixels, as it is shown. On `Err`, `out` holds nothing of use.
 pub fn mend(bytes: &[u8], turn: Turn, out: &mut Vec<u8>) -> Result<(u32, u32), Broken> {
     out.clear();
     let Head { size, edits, scan, mut walk } = Head::read(bytes, turn)?;
@@ -128,17 +128,17 @@ pub fn mend(bytes: &[u8], turn: Turn, out: &mut Vec<u8>) -> Result<(u32, u32), B
 
 /// The same for a picture that is known to be whole, in its own buffer: mostly, nothing is to be
 /// done.
-pub fn mend_whole(jpeg: &mut Vec<u8>, turn: Turn) -> Result<(), Broken> {
-    let Head { edits, .. } = Head::read(jpeg, turn)?;
+pub fn mend_whole(jpeg: &mut Vec<u8>, turn: Turn) -> Result<(u32, u32), Broken> {
+    let Head { size, edits, .. } = Head::read(jpeg, turn)?;
     for (place, with) in edits.into_iter().rev() {
         jpeg.splice(place, with.iter().copied());
     }
-    Ok(())
+    Ok(size)
 }
 
 /// What stands before a picture's first scan, and what is to be put in place of some of it.
 struct Head {
-    /// Width and height in pixels.
+    /// Width and height in pixels, as it is shown.
     size: (u32, u32),
     /// In the order of their places.
     edits: Vec<(Range<usize>, Cow<'static, [u8]>)>,
@@ -160,7 +160,7 @@ impl Head {
         }
         let mut walk = Walk::new(2);
         let mut edits = Vec::new();
-        let (mut insert, mut turned) = (None, turn.is_none());
+        let (mut insert, mut turned, mut shown) = (None, turn.is_none(), None);
         loop {
             let Step::Segment(segment) = walk.next(bytes)? else { return Err(Broken::Head) };
             let body = segment.body(bytes);
@@ -176,15 +176,21 @@ impl Head {
                         let exif = exif_segment(&Tiff::of_orientation(turn)).unwrap_or_default();
                         edits.push((place..place, Cow::Owned(exif)));
                         edits.sort_by_key(|(place, _)| (place.start, place.end));
+                        shown = Some(turn);
                     }
                     if !walk.tables && matches!(start_of_frame, marker::SOF0 | marker::SOF1) {
                         edits.push((scan..scan, Cow::Borrowed(&STANDARD_TABLES[..])));
                     }
+                    let size = shown.unwrap_or_default().shown(size);
                     return Ok(Head { size, edits, scan, walk });
                 }
                 0xe0..=0xef => {
                     let theirs = if turned { Turn::default() } else { turn };
-                    if let Some(kept) = mended_segment(segment.marker, body, theirs) {
+                    let kept = mended_segment(segment.marker, body, theirs);
+                    if segment.marker == marker::APP1 {
+                        shown = shown.or_else(|| turn_in(kept.as_deref().unwrap_or(body)));
+                    }
+                    if let Some(kept) = kept {
                         turned |= !theirs.is_none() && kept.starts_with(EXIF);
                         let with = segment_of(segment.marker, &kept).unwrap_or_default();
                         edits.push((segment.start..segment.end, Cow::Owned(with)));
@@ -362,7 +368,7 @@ pub struct ExifPlace {
     pub insert: usize,
     /// The whole segment of the data that is there.
     pub old: Option<Range<usize>>,
-    /// Width and height in pixels.
+    /// Width and height in pixels, as stored.
     pub size: (u32, u32),
 }
 
@@ -405,16 +411,14 @@ fn segment_of(marker: u8, body: &[u8]) -> Option<Vec<u8>> {
 
 /// How a whole JPEG says that it is to be shown.
 pub fn orientation(jpeg: &[u8]) -> Turn {
-    shown(jpeg).map_or(Turn::default(), |(_, turn)| turn)
+    let exif = exif_place(jpeg).and_then(|place| place.old);
+    exif.and_then(|exif| turn_in(jpeg.get(exif)?.get(4..)?)).unwrap_or_default()
 }
 
-/// Width and height of a JPEG in pixels, as it is shown, and how it is turned for that; none if its
-/// head is damaged.
-pub fn shown(jpeg: &[u8]) -> Option<((u32, u32), Turn)> {
-    let ExifPlace { old, size: (width, height), .. } = exif_place(jpeg)?;
-    let tiff = old.and_then(|exif| jpeg.get(exif)?.get(4 + EXIF.len()..));
-    let turn = tiff.and_then(|tiff| Tiff::read(tiff)?.orientation()).unwrap_or_default();
-    Some((if turn.swaps_sides() { (height, width) } else { (width, height) }, turn))
+/// The turn that the body of an EXIF segment asks for; none if it is another segment's.
+fn turn_in(body: &[u8]) -> Option<Turn> {
+    let tiff = Tiff::read(body.strip_prefix(EXIF)?);
+    Some(tiff.and_then(|tiff| tiff.orientation()).unwrap_or_default())
 }
 
 /// Width and height from the body of a start-of-frame segment.
@@ -543,6 +547,11 @@ pub struct Raw<'a> {
 
 impl Raw<'_> {
     /// Bytes that a frame of this shape must have for every row to be there.
+    /// Width and height.
+    pub fn size(&self) -> (u32, u32) {
+        (self.width as u32, self.height as u32)
+    }
+
     fn bytes_min(&self) -> usize {
         let Raw { layout, width, height, stride, .. } = *self;
         let rows = stride * height.saturating_sub(1) + layout.row_bytes(width);
@@ -876,7 +885,7 @@ pub fn thumbnail(jpeg: &[u8], width_max: usize, quality: u8) -> Result<Vec<u8>, 
 fn turn_as(jpeg: &[u8], small: &mut Vec<u8>) -> Result<(), Failed> {
     match orientation(jpeg) {
         turn if turn.is_none() => Ok(()),
-        turn => mend_whole(small, turn).map_err(Failed::Broken),
+        turn => mend_whole(small, turn).map(drop).map_err(Failed::Broken),
     }
 }
 
@@ -1185,11 +1194,39 @@ mod tests {
             assert_eq!(orientation(&thumbnail(&turned, 8, 80).unwrap()), expect);
             let small = Scaler::new(80).unwrap().scale(&turned, 4).unwrap();
             assert_eq!(orientation(&small), expect);
-            assert_eq!(shown(&turned), Some(((16, 16), expect)));
         }
         let mut untouched = Vec::new();
         mend(&plain, Turn::default(), &mut untouched).unwrap();
         assert!(untouched == plain);
+    }
+
+    #[test]
+    fn a_frame_has_the_size_in_which_it_is_shown() {
+        let (width, height) = (32, 16);
+        let bytes = vec![7; width * height];
+        let raw = Raw {
+            layout: Layout::Grey,
+            width,
+            height,
+            stride: width,
+            limited: false,
+            bytes: &bytes,
+        };
+        let mut plain = Vec::new();
+        Encoder::new(80).unwrap().encode(&raw, &mut plain).unwrap();
+        let says_right = with(&plain, marker::APP1, &exif(true, b"no thumbnail"));
+        let damaged = with(&plain, marker::APP1, b"Exif\0\0MM\0*\0\0\0\x08\0");
+        let check = |jpeg: &Vec<u8>, turn: Turn, expect: (u32, u32)| {
+            assert_eq!(mend(jpeg, turn, &mut Vec::new()), Ok(expect));
+            assert_eq!(mend_whole(&mut jpeg.clone(), turn), Ok(expect));
+        };
+        for jpeg in [&plain, &damaged] {
+            check(jpeg, Turn::default(), (32, 16));
+            check(jpeg, Turn::new(2, true), (32, 16));
+            check(jpeg, Turn::new(1, false), (16, 32));
+        }
+        check(&says_right, Turn::default(), (16, 32));
+        check(&says_right, Turn::new(1, false), (32, 16));
     }
 
     #[test]
@@ -1437,10 +1474,8 @@ mod tests {
             for number in 1..=8 {
                 let what = format!("{subsamp:?} {size:?} {number}");
                 let baked = scaler.bake(&marked(&plain, number), 8).unwrap();
-                let ((width, height), turn) = shown(&baked).unwrap();
-                assert!(turn.is_none(), "{what}");
+                assert!(orientation(&baked).is_none(), "{what}");
                 let image = decode(&baked);
-                assert_eq!((image.width as u32, image.height as u32), (width, height));
                 let whole = |side: usize, block, from_end| match from_end {
                     true => side - side % block,
                     false => side,

@@ -17,7 +17,8 @@ use mio::Waker;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::http::response::Part;
-use crate::jpeg::{Scaler, eighths};
+use crate::jpeg::orient::Turn;
+use crate::jpeg::{Failed, Scaler, eighths, mend_whole};
 use crate::limits::SCALING_NICE;
 use crate::thread::{stand_back, wake};
 
@@ -224,20 +225,28 @@ fn work(
     let mut complained = false;
     while let Ok((frame, wanted)) = todo.recv() {
         for rendition in wanted.iter() {
-            let made = match rendition.baked {
-                true => scaler.bake(frame.jpeg(), rendition.eighths),
-                false => scaler.scale(frame.jpeg(), rendition.eighths),
-            };
+            let made = make(&mut scaler, &frame, rendition);
             if let Err(reason) = &made
                 && !std::mem::replace(&mut complained, true)
             {
                 log::warn!("a frame could not be made smaller or turned: {reason}");
             }
-            let made = made.ok().map(|jpeg| Arc::new(frame.with(jpeg)));
-            if answers.send((rendition, made)).is_err() {
+            if answers.send((rendition, made.ok().map(Arc::new))).is_err() {
                 return;
             }
             wake(waker);
         }
     }
+}
+fn make(
+    scaler: &mut Scaler,
+    frame: &Frame,
+    Rendition { eighths, baked }: Rendition,
+) -> std::result::Result<Frame, Failed> {
+    let mut jpeg = match baked {
+        true => scaler.bake(frame.jpeg(), eighths),
+        false => scaler.scale(frame.jpeg(), eighths),
+    }?;
+    let size = mend_whole(&mut jpeg, Turn::default()).map_err(Failed::Broken)?;
+    Ok(frame.with(size, jpeg))
 }

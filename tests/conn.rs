@@ -176,7 +176,15 @@ fn part(number: u64) -> Arc<Part> {
     let captured = SystemTime::UNIX_EPOCH + Duration::from_millis(1000 * number);
     let jpeg = vec![number as u8; 3000];
     let live = Picture::Live { settled: true };
-    Arc::new(Part::new(Arc::new(Frame::new(number, Instant::now(), captured, live, jpeg, None))))
+    Arc::new(Part::new(Arc::new(Frame::new(
+        number,
+        Instant::now(),
+        captured,
+        live,
+        (1, 1),
+        jpeg,
+        None,
+    ))))
 }
 
 const GET: &[u8] = b"GET /hello HTTP/1.1\r\nHost: pi\r\n\r\n";

@@ -186,6 +186,21 @@ fn a_turned_picture_says_so_and_keeps_its_bytes() {
     // As it is shown, it is 48 pixels wide.
     let (width, height, _) = decode(&narrow);
     assert_eq!((width, height), (24, 18), "three eighths");
+    let status = server.get("/status").expect(200).text();
+    assert!(status.contains("\"width\":48,\"height\":64"), "{status}");
+    let pressed = Client::connect(server.addr());
+    let photo = thread::spawn(move || {
+        let mut pressed = pressed;
+        pressed.send("POST /photo HTTP/1.0\r\nContent-Length: 0\r\n\r\n").reply().expect(201).text()
+    });
+    let mut n = 2;
+    while !photo.is_finished() {
+        writer.write_all(&small(n)).expect("it is read");
+        thread::sleep(Duration::from_millis(20));
+        n += 1;
+    }
+    let photo = photo.join().expect("a photo");
+    assert!(photo.contains("\"width\":48,\"height\":64"), "{photo}");
     server.stop();
 }
 

@@ -143,7 +143,9 @@ enum End {
 /// A camera that is gone, as its viewers see it.
 struct Absence {
     reason: Arc<str>,
+    /// NO SIGNAL, and its width and height in pixels.
     jpeg: Vec<u8>,
+    size: (u32, u32),
     next_picture: Instant,
 }
 
@@ -188,7 +190,7 @@ struct Operator {
     number: u64,
     /// The camera that was used last.
     known: Option<Identity>,
-    /// The size of the last frames: NO SIGNAL has it too.
+    /// The size of the last frames, as they are shown: NO SIGNAL has it too.
     size: Option<(u32, u32)>,
     absence: Option<Absence>,
     /// Since when it is gone, whether somebody watches or not, so that it is said once.
@@ -599,14 +601,15 @@ impl Operator {
                 size.1
             );
         }
-        self.size = Some(size);
+        let (width, height) = self.turn.shown(size);
+        self.size = Some((width, height));
         self.slot.report(|state| {
             *state = CameraState {
                 device: Some(name),
                 driver: Some(driver),
                 format: Some(format.to_string()),
-                width: size.0,
-                height: size.1,
+                width,
+                height,
                 fps: given.fps,
                 online: true,
                 ..CameraState::default()
@@ -640,22 +643,22 @@ impl Operator {
         if run.last_frame == now {
             self.recovered(now); // a whole frame, whether it is shown or not
         }
-        if let Some(jpeg) = jpeg {
+        if let Some((jpeg, size)) = jpeg {
             let settled = taken.duration_since(run.started) >= SETTLE_TIME;
             run.shown += 1;
-            self.publish(jpeg, taken, Picture::Live { settled });
+            self.publish(jpeg, size, taken, Picture::Live { settled });
         }
         Ok(())
     }
 
-    /// The frame as a whole JPEG; none if it is damaged or not wanted.
+    /// The frame as a whole JPEG, and its size as it is shown; none if it is damaged or not wanted.
     fn render(
         &self,
         run: &mut Run,
         filled: &Filled,
         wanted: bool,
         now: Instant,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<(Vec<u8>, (u32, u32))> {
         let drops = &self.slot.drops;
         let bytes = run.capture.bytes(filled);
         if filled.flagged || bytes.is_empty() {
@@ -678,7 +681,7 @@ impl Operator {
         }
         let mut jpeg = self.pool.take();
         let made = match &mut run.encoder {
-            None => mend(bytes, self.turn, &mut jpeg).map(drop).map_err(|b| b.to_string()),
+            None => mend(bytes, self.turn, &mut jpeg).map_err(|b| b.to_string()),
             Some(encoder) => {
                 let given = run.capture.given;
                 let layout = given.format.layout()?;
@@ -691,13 +694,14 @@ impl Operator {
                     bytes,
                 };
                 let encoded = encoder.encode(&raw, &mut jpeg);
-                encoded.map_err(|f| f.to_string()).and_then(|()| self.turn(&mut jpeg))
+                let turned = encoded.map_err(|f| f.to_string()).and_then(|()| self.turn(&mut jpeg));
+                turned.map(|()| self.turn.shown(raw.size()))
             }
         };
         match made {
-            Ok(()) => {
+            Ok(size) => {
                 run.last_frame = now;
-                Some(jpeg)
+                Some((jpeg, size))
             }
             Err(reason) => {
                 count(&drops.broken);
@@ -712,14 +716,19 @@ impl Operator {
         if self.turn.is_none() {
             return Ok(());
         }
-        mend_whole(jpeg, self.turn).map_err(|broken| broken.to_string())
+        mend_whole(jpeg, self.turn).map(drop).map_err(|broken| broken.to_string())
     }
 
-    fn publish(&mut self, jpeg: Vec<u8>, taken: Instant, picture: Picture) {
+    fn publish(&mut self, jpeg: Vec<u8>, size: (u32, u32), taken: Instant, picture: Picture) {
+        // What a camera gives may differ from what it promised.
+        if matches!(picture, Picture::Live { .. }) && self.size.replace(size) != Some(size) {
+            self.slot.report(|state| (state.width, state.height) = size);
+        }
         self.number += 1;
         let pool = Some(self.pool.give.clone());
         let captured = SystemTime::now() - taken.elapsed();
-        self.slot.publish(Frame::new(self.number, taken, captured, picture, jpeg, pool));
+        let frame = Frame::new(self.number, taken, captured, picture, size, jpeg, pool);
+        self.slot.publish(frame);
         self.wake();
     }
 }
@@ -785,10 +794,10 @@ impl Operator {
             if let Err(error) = run.capture.requeue(filled) {
                 break Err(error);
             }
-            if let Some(jpeg) = jpeg {
+            if let Some((jpeg, size)) = jpeg {
                 let picture = Picture::Live { settled };
                 let wall = SystemTime::now() - captured.elapsed();
-                break Ok(Frame::new(self.number, captured, wall, picture, jpeg, None));
+                break Ok(Frame::new(self.number, captured, wall, picture, size, jpeg, None));
             }
         };
         run.pace = pace;
@@ -908,17 +917,18 @@ impl Operator {
             _ => log::warn!("camera lost: {reason}"),
         }
         self.lost.get_or_insert(now);
-        let (width, height) = self.size.or(self.config.size).unwrap_or(RAW_SIZE);
         // As large as the pictures around it are when they are shown.
-        let size = if self.turn.swaps_sides() { (height, width) } else { (width, height) };
+        let expected = || self.turn.shown(self.config.size.unwrap_or(RAW_SIZE));
+        let size = self.size.unwrap_or_else(expected);
         let mut jpeg = Vec::new();
-        let drawn = new_encoder(PATTERN_QUALITY)
-            .map(|mut encoder| no_signal(size, &reason, |raw| encoder.encode(raw, &mut jpeg)));
-        if !matches!(drawn, Ok(Ok(()))) {
-            log::error!("camera: NO SIGNAL cannot be drawn");
-        }
+        let drawn = new_encoder(PATTERN_QUALITY).map(|mut encoder| {
+            no_signal(size, &reason, |raw| encoder.encode(raw, &mut jpeg).map(|()| raw.size()))
+        });
+        let Ok(Ok(size)) = drawn else {
+            return log::error!("camera: NO SIGNAL cannot be drawn");
+        };
         let next_picture = self.absence.as_ref().map_or(now, |absence| absence.next_picture);
-        self.absence = Some(Absence { reason: reason.into(), jpeg, next_picture });
+        self.absence = Some(Absence { reason: reason.into(), jpeg, size, next_picture });
     }
 
     /// Publish NO SIGNAL if the camera is gone and a second is over.
@@ -928,7 +938,8 @@ impl Operator {
         let picture = Picture::NoSignal { reason: absence.reason.clone() };
         let mut jpeg = self.pool.take();
         jpeg.clone_from(&absence.jpeg);
-        self.publish(jpeg, now, picture);
+        let size = absence.size;
+        self.publish(jpeg, size, now, picture);
         if self.slot.take_still_wish() {
             self.hand_over(Still::LikeStream); // when the camera is back, nobody waits for it
         }
@@ -946,7 +957,7 @@ impl Operator {
         let size = self.config.size.unwrap_or(RAW_SIZE);
         let mut pattern = Pattern::new(size, caption);
         self.slot.report(|state| {
-            let (width, height) = (size.0 & !1, size.1 & !1);
+            let (width, height) = self.turn.shown((size.0 & !1, size.1 & !1));
             *state =
                 CameraState { width, height, online: true, test: true, ..CameraState::default() };
         });
@@ -982,10 +993,11 @@ impl Operator {
                 let seconds = now.duration_since(start).as_secs_f64();
                 let raw = pattern.draw(self.number + 1, seconds);
                 let encoded = encoder.encode(&raw, &mut jpeg).map_err(|f| f.to_string());
+                let size = self.turn.shown(raw.size());
                 if let Err(reason) = encoded.and_then(|()| self.turn(&mut jpeg)) {
                     return End::Lost(Error::found("draw", "the test picture", reason));
                 }
-                self.publish(jpeg, now, Picture::Live { settled: true });
+                self.publish(jpeg, size, now, Picture::Live { settled: true });
             }
         }
     }

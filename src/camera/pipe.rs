@@ -87,7 +87,7 @@ struct Feed {
 #[derive(Debug)]
 struct Fresh {
     jpeg: Vec<u8>,
-    /// Width and height in pixels.
+    /// Width and height in pixels; once it is mended, as it is shown.
     size: (u32, u32),
     /// When its first bytes came: it was captured before.
     began: Instant,
@@ -388,12 +388,15 @@ impl Operator {
         }
         count_by(&drops.broken, catch.broken);
         let Some(mut fresh) = catch.newest else { return Ok(catch.closed) };
-        if let Err(reason) = mend_whole(&mut fresh.jpeg, self.turn) {
-            count(&drops.broken);
-            log::debug!("camera: a frame dropped: {reason}");
-            self.pool.give(fresh.jpeg);
-            return Ok(catch.closed);
-        }
+        fresh.size = match mend_whole(&mut fresh.jpeg, self.turn) {
+            Ok(size) => size,
+            Err(reason) => {
+                count(&drops.broken);
+                log::debug!("camera: a frame dropped: {reason}");
+                self.pool.give(fresh.jpeg);
+                return Ok(catch.closed);
+            }
+        };
         if flow.first_frame.is_some() {
             flow.gap = now - flow.last_frame;
         }
@@ -426,7 +429,7 @@ impl Operator {
         let settled = matches!(flow.source, Source::StandardInput(_))
             || fresh.began.duration_since(first) >= SETTLE_TIME;
         flow.shown += 1;
-        self.publish(fresh.jpeg, fresh.began, Picture::Live { settled });
+        self.publish(fresh.jpeg, fresh.size, fresh.began, Picture::Live { settled });
     }
 
     /// Say what comes, at the first frame and where the size changes.

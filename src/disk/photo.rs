@@ -166,7 +166,7 @@ impl fmt::Debug for PhotoName {
 pub struct Saved {
     pub name: PhotoName,
     pub taken: Moment,
-    /// Width and height in pixels.
+    /// Width and height in pixels, as it is shown.
     pub size: (u32, u32),
     pub bytes: u64,
 }
@@ -192,7 +192,7 @@ pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
     let name = temporary.publish(&taken).map_err(failed("name"))?;
     drop(temporary);
     sync_folder(&folder).map_err(failed("write through"))?;
-    Ok(Saved { name, taken, size: place.size, bytes })
+    Ok(Saved { name, taken, size: frame.size, bytes })
 }
 
 /// Make the folder at `path` if there is none, and those above it, to stay.

@@ -139,7 +139,7 @@ mod tests {
 
     fn frame(number: u64, taken: Instant) -> Frame {
         let live = Picture::Live { settled: true };
-        Frame::new(number, taken, SystemTime::UNIX_EPOCH, live, Vec::new(), None)
+        Frame::new(number, taken, SystemTime::UNIX_EPOCH, live, (1, 1), Vec::new(), None)
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Turn {
         self == Turn::default()
     }
 
+    /// Width and height as they are shown of what is stored in these.
+    pub fn shown(self, (width, height): (u32, u32)) -> (u32, u32) {
+        if self.swaps_sides() { (height, width) } else { (width, height) }
+    }
+
     /// Whether width becomes height.
     pub fn swaps_sides(self) -> bool {
         self.quarters % 2 == 1
@@ -210,7 +215,7 @@ mod tests {
             let turn = Turn::from_number(number).unwrap();
             assert_eq!(turn.number(), number);
             assert_eq!(shown(turn, stored), expect, "{number}");
-            assert_eq!(turn.swaps_sides(), number >= 5, "{number}");
+            assert_eq!(turn.shown((2, 1)) == (1, 2), number >= 5, "{number}");
             assert!(turn.then(turn.inverse()).is_none(), "{number}");
             let mut applied = vec![9];
             turn.apply(&[1, 2, 0, 3, 4], 3, (2, 2), &mut applied); // a stride, and what lies behind

@@ -128,8 +128,6 @@ struct Listener {
 
 struct Newest {
     part: Arc<Part>,
-    /// Pixels, as it is shown.
-    width: u32,
     /// It says that it is to be turned for that.
     turned: bool,
     /// When it is shown once more because no other has come; none when it was.
@@ -137,9 +135,14 @@ struct Newest {
 }
 
 impl Newest {
+    /// Pixels, as it is shown.
+    fn width(&self) -> u32 {
+        self.part.frame.size.0
+    }
+
     /// What it comes to for a peer.
     fn rendition(&self, peer: &Peer) -> Rendition {
-        peer.wish.rendition(self.width, self.turned)
+        peer.wish.rendition(self.width(), self.turned)
     }
 
     /// The newest there is as a peer asked for it.
@@ -428,13 +431,11 @@ impl Server {
         for asker in self.shutter.take(&frame) {
             self.develop(asker, &frame, now);
         }
-        let shown = jpeg::shown(frame.jpeg());
-        let (width, turned) =
-            shown.map_or((0, false), |((width, _), turn)| (width, !turn.is_none()));
-        if self.newest.as_ref().is_some_and(|newest| newest.width != width) {
+        let turned = !jpeg::orientation(frame.jpeg()).is_none();
+        if self.newest.as_ref().is_some_and(|newest| newest.width() != frame.size.0) {
             self.scaling.clear();
         }
-        self.newest = Some(Newest { part: Arc::new(Part::new(frame)), width, turned, repeat_at });
+        self.newest = Some(Newest { part: Arc::new(Part::new(frame)), turned, repeat_at });
         self.scale_due = true;
         for seat in self.seats_that(|peer| peer.watch.is_some()) {
             self.snap(seat, now);

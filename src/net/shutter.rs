@@ -243,7 +243,8 @@ mod tests {
     fn a_photo_is_never_from_before_the_press_nor_dark() {
         let slot = Arc::new(FrameSlot::new().unwrap());
         let start = Instant::now();
-        let frame = |taken, picture| Frame::new(1, taken, SystemTime::now(), picture, vec![], None);
+        let frame =
+            |taken, picture| Frame::new(1, taken, SystemTime::now(), picture, (1, 1), vec![], None);
         let live = |settled| Picture::Live { settled };
         let mut shutter = Shutter::default();
         let ticket = Ticket { seat: 0, guest: 1 };

@@ -109,7 +109,7 @@ impl Server {
     fn can_make(&self, wish: Wish) -> bool {
         // Before the first frame it is not known whether there is anything to turn.
         let (wide, turned) = match &self.newest {
-            Some(newest) => (newest.width, newest.turned),
+            Some(newest) => (newest.width(), newest.turned),
             None => {
                 let width = self.camera.state().width;
                 (if width > 0 { width } else { JPEG_SIZE.0 }, true)
