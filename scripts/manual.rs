@@ -59,7 +59,7 @@ const ENVIRONMENT: [(&str, &str); 5] = [
     (
         "PISTREAM_...",
         "Each option's variable is named with the option. What stands on the command line counts \
-         more. Several values are separated by commas.",
+         more. Several values are separated by commas; a second camera is PISTREAM_CAMERA_2.",
     ),
     (
         "RUST_LOG",
@@ -193,7 +193,7 @@ How much goes into the log, which journalctl -u pistream shows: error, warn, inf
 each request), debug. Each line may be written to an SD card.";
 
 /// What the sandbox of `pistream.service` adds to an option's meaning.
-const NOTES: [(&str, &str); 4] = [
+const NOTES: [(&str, &str); 5] = [
     (
         "PISTREAM_WWW",
         "The folder's own files are in /var/lib/pistream/www; the built-in ones, to copy from, \
@@ -207,6 +207,7 @@ const NOTES: [(&str, &str); 4] = [
          allowed first: systemctl edit pistream, and there: [Service], and in the next line: \
          ReadWritePaths=/the/place",
     ),
+    ("PISTREAM_CAMERA", "A second one goes into a line of its own: PISTREAM_CAMERA_2=/dev/video2"),
     ("PISTREAM_LISTEN", "Ports below 1024 are allowed: [::]:80 is the usual one of a site."),
 ];
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use ipnet::IpNet;
 
 use crate::limits::{
-    FPS_MAX, IDLE_OFF, INTERVAL_MAX, INTERVAL_MIN, LISTENERS_MAX, PHOTOS_MAX, PIXELS_MAX, QUALITY,
-    SIDE_PIXELS_MAX, SIDE_PIXELS_MIN, TIME_MAX, VIEWERS, VIEWERS_MAX,
+    CAMERAS_MAX, FPS_MAX, IDLE_OFF, INTERVAL_MAX, INTERVAL_MIN, LISTENERS_MAX, PHOTOS_MAX,
+    PIXELS_MAX, QUALITY, SIDE_PIXELS_MAX, SIDE_PIXELS_MIN, TIME_MAX, VIEWERS, VIEWERS_MAX,
 };
 
 /// A camera site in one small program: live video, snapshots and pages.
@@ -145,15 +146,16 @@ pub struct Config {
     )]
     pub max_viewers: usize,
 
-    /// Which camera: auto (the first one found, or a test picture), test, a device such as
+    /// A camera: auto (the first one found, or a test picture), test, a device such as
     /// /dev/video0 or /dev/v4l/by-id/…, exec:COMMAND for a program that prints JPEGs one after
     /// the other (exec:'rpicam-vid -n -t 0 --codec mjpeg --flush -o -'), or - for such a program
-    /// at standard input.
+    /// at standard input. Repeatable: the second one is at /video_feed/2; the options of this
+    /// group hold for all. In the environment: PISTREAM_CAMERA, PISTREAM_CAMERA_2…
     #[arg(
-        long, value_name = "CAMERA", env = "PISTREAM_CAMERA", default_value = "auto",
-        value_parser = camera, help_heading = "Camera"
+        id = "camera", long, value_name = "CAMERA", env = "PISTREAM_CAMERA",
+        default_value = "auto", value_parser = camera, help_heading = "Camera"
     )]
-    pub camera: Camera,
+    pub cameras: Vec<Camera>,
 
     /// Width and height in pixels; a camera that lacks it gives its nearest one
     /// [default: 1280x720, cameras without JPEG 640x480]
@@ -291,31 +293,74 @@ impl Config {
         words: I,
     ) -> Result<Config, Exit> {
         let command = Config::command();
-        let config = command
-            .try_get_matches_from(words)
-            .and_then(|matches| Config::from_arg_matches(&matches))
-            .map_err(Exit::from_clap)?;
+        let matches = command.try_get_matches_from(words).map_err(Exit::from_clap)?;
+        let mut config = Config::from_arg_matches(&matches).map_err(Exit::from_clap)?;
+        if matches.value_source("camera") != Some(ValueSource::CommandLine) {
+            let further = further_cameras(|name| std::env::var(name).ok());
+            config.cameras.extend(further.map_err(|text| Exit { text, code: 2 })?);
+        }
         if config.listen.len() > LISTENERS_MAX {
             let text = format!("--listen: at most {LISTENERS_MAX} addresses");
             return Err(Exit { text, code: 2 });
         }
-        if config.camera.is_sequence() {
-            let sizes = matches!(config.photo_size, Some(PhotoSize::Of(..)));
-            let options = [
-                (config.size.is_some(), "--size"),
-                (config.format.0.is_some(), "--format"),
-                (sizes, "--photo-size"),
-            ];
-            if let Some((_, option)) = options.into_iter().find(|(given, _)| *given) {
-                let text = format!(
-                    "pistream: {option}: the pictures of --camera - and exec: are taken as they \
-                     come; tell the program that makes them"
-                );
-                return Err(Exit { text, code: 2 });
-            }
-        }
+        config
+            .check_cameras()
+            .map_err(|text| Exit { text: format!("pistream: {text}"), code: 2 })?;
         Ok(config)
     }
+}
+
+impl Config {
+    /// Refuse cameras that cannot be used together, and options that none of them obeys.
+    fn check_cameras(&self) -> Result<(), String> {
+        let count = |wanted: Camera| self.cameras.iter().filter(|one| **one == wanted).count();
+        let devices = self.cameras.iter().filter(|one| matches!(one, Camera::Device(_))).count();
+        if self.cameras.len() > CAMERAS_MAX {
+            return Err(format!("--camera: at most {CAMERAS_MAX} cameras"));
+        }
+        if count(Camera::StandardInput) > 1 {
+            return Err("--camera -: there is one standard input only".to_owned());
+        }
+        let autos = count(Camera::Auto);
+        if autos > 1 || (autos > 0 && devices > 0) {
+            return Err("--camera auto: it takes the first device that it finds; with several, \
+                        name each (--list-cameras prints them)"
+                .to_owned());
+        }
+        let sizes = matches!(self.photo_size, Some(PhotoSize::Of(..)));
+        let options = [
+            (self.size.is_some(), "--size"),
+            (self.format.0.is_some(), "--format"),
+            (sizes, "--photo-size"),
+        ];
+        let given = options.into_iter().find(|(given, _)| *given);
+        match given.filter(|_| self.cameras.iter().all(Camera::is_sequence)) {
+            None => Ok(()),
+            Some((_, option)) => Err(format!(
+                "{option}: the pictures of --camera - and exec: are taken as they come; tell the \
+                 program that makes them"
+            )),
+        }
+    }
+}
+
+/// The cameras of the environment behind the first one. A variable cannot hold several, with
+/// commas between: commands have commas, too.
+fn further_cameras(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Camera>, String> {
+    let mut cameras = Vec::new();
+    // One more than there may be, so that it is refused and not passed over.
+    for n in 2..=CAMERAS_MAX + 1 {
+        let name = format!("PISTREAM_CAMERA_{n}");
+        let Some(text) = variable(&name).filter(|text| !text.is_empty()) else { continue };
+        if cameras.len() + 2 != n {
+            return Err(format!("pistream: {name}: there is no PISTREAM_CAMERA_{}", n - 1));
+        }
+        let camera = camera(&text);
+        cameras.push(camera.map_err(|allowed| {
+            format!("pistream: invalid value '{text}' for {name}: {allowed}")
+        })?);
+    }
+    Ok(cameras)
 }
 
 /// The program ends before it began.
@@ -519,7 +564,7 @@ mod tests {
     fn without_arguments_everything_has_its_default() {
         let config = read(&[]).unwrap();
         assert_eq!(config.listen, [Listen::Tcp("[::]:5000".parse().unwrap())]);
-        assert_eq!(config.camera, Camera::Auto);
+        assert_eq!(config.cameras, [Camera::Auto]);
         assert_eq!((config.size, config.fps, config.quality), (None, None, 80));
         assert_eq!(config.format, FormatChoice(None));
         assert_eq!(config.idle_off, IDLE_OFF);
@@ -549,13 +594,13 @@ mod tests {
         assert_eq!((config.rotate, config.mirror), (0, false));
         let turned = read(&["--rotate", "270", "--mirror"]).unwrap();
         assert_eq!((turned.rotate, turned.mirror), (270, true));
-        assert_eq!(config.camera, Camera::Device("/dev/video3".into()));
+        assert_eq!(config.cameras, [Camera::Device("/dev/video3".into())]);
         assert_eq!(config.size, Some((800, 600)));
         assert_eq!(config.format, FormatChoice(Some(*b"NV12")));
         assert_eq!(config.idle_off, Duration::ZERO);
-        let camera = |text: &str| read(&["--camera", text]).unwrap().camera;
-        assert_eq!(camera("-"), Camera::StandardInput);
-        assert_eq!(camera("exec: a 'b c' | d "), Camera::Exec("a 'b c' | d".into()));
+        let camera = |text: &str| read(&["--camera", text]).unwrap().cameras;
+        assert_eq!(camera("-"), [Camera::StandardInput]);
+        assert_eq!(camera("exec: a 'b c' | d "), [Camera::Exec("a 'b c' | d".into())]);
         let camera = ["--camera", "exec:a", "--photo-size", "max", "--format", "auto"];
         assert!(read(&camera).is_ok());
         assert_eq!(time("1500ms"), Ok(Duration::from_millis(1500)));
@@ -588,6 +633,46 @@ mod tests {
         refuses(&["--host-name", "http://x/"], &["--host-name", "http://x/", "cam.example.org"]);
         refuses(&["--max-viewers", "0"], &["--max-viewers", "'0'"]);
         refuses(&["--save-controls"], &["--save-controls", "FILE"]);
+    }
+
+    #[test]
+    fn cameras_are_several_and_none_is_taken_twice() {
+        let cameras = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| format!("--camera={name}")).collect()
+        };
+        let words = |cameras: &[String]| read(&cameras.iter().map(|c| &**c).collect::<Vec<_>>());
+        let check = |names: &[&str], parts: &[&str]| {
+            let cameras = cameras(names);
+            match parts {
+                [] => assert_eq!(words(&cameras).unwrap().cameras.len(), names.len()),
+                _ => refuses(&cameras.iter().map(|c| &**c).collect::<Vec<_>>(), parts),
+            }
+        };
+        check(&["/dev/video0", "/dev/video2", "exec:a", "exec:a", "test", "-"], &[]);
+        check(&["auto", "exec:a,b", "test"], &[]);
+        check(&["test"; CAMERAS_MAX], &[]);
+        check(&["test"; CAMERAS_MAX + 1], &["--camera", "at most 8"]);
+        check(&["-", "test", "-"], &["--camera -", "one"]);
+        check(&["auto", "auto"], &["--camera auto", "--list-cameras"]);
+        check(&["/dev/video0", "auto"], &["--camera auto", "name each"]);
+        // An option is refused only if no camera obeys it.
+        let mixed = ["--camera", "exec:a", "--camera", "/dev/video0", "--size", "640x480"];
+        assert!(read(&mixed).is_ok());
+    }
+
+    #[test]
+    fn further_cameras_come_from_numbered_variables() {
+        let read = |pairs: &[(&str, &str)]| {
+            let found = |name: &str| pairs.iter().find(|(known, _)| *known == name);
+            further_cameras(|name| found(name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(read(&[]), Ok(vec![]));
+        let two = [("PISTREAM_CAMERA_2", "exec:a,b"), ("PISTREAM_CAMERA_3", "test")];
+        assert_eq!(read(&two), Ok(vec![Camera::Exec("a,b".into()), Camera::Test]));
+        let gap = read(&[("PISTREAM_CAMERA_3", "test")]).unwrap_err();
+        assert!(gap.contains("PISTREAM_CAMERA_3") && gap.contains("no PISTREAM_CAMERA_2"), "{gap}");
+        let wrong = read(&[("PISTREAM_CAMERA_2", "video0")]).unwrap_err();
+        assert!(wrong.contains("'video0'") && wrong.contains("PISTREAM_CAMERA_2"), "{wrong}");
     }
 
     #[test]

@@ -119,6 +119,11 @@ pub const PACE_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
 // ---- the camera -----------------------------------------------------------------------------
 
+/// Cameras of one site. A Raspberry Pi has fewer ports, and its processor less to give.
+pub const CAMERAS_MAX: usize = 8;
+/// Descriptors of one camera: those of the first are among the spare ones. A program has its two
+/// outputs and its guard's input; then hot-plug news, the nudge, the device.
+pub const CAMERA_DESCRIPTORS_MAX: usize = 6;
 /// One JPEG. A camera of 20 megapixels stays below it.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pixels of one side.

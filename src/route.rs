@@ -13,17 +13,17 @@ use crate::http::response::{Response, Status};
 use crate::limits::{FORM_BYTES_MAX, INTERVAL_TIME_MAX, NAMED_PHOTOS_MAX, NAMES_MAX};
 use crate::scale::Wish;
 
-/// What a request asks of the house.
+/// What a request asks of the house. Cameras are counted from 0 here, and from 1 in addresses.
 #[derive(Debug)]
 pub enum Action {
     /// This answer.
     Reply(Response),
     /// Frames without end, at most so many a second.
-    Stream { fps: Option<f64>, wish: Wish },
+    Stream { camera: usize, fps: Option<f64>, wish: Wish },
     /// The next frame.
-    Snapshot { freshness: Freshness, wish: Wish },
+    Snapshot { camera: usize, freshness: Freshness, wish: Wish },
     /// The next frame, saved.
-    Photo,
+    Photo { camera: usize },
     /// Interval photos begun anew, or stopped.
     Interval(Option<Plan>),
     /// How the interval photos stand.
@@ -34,8 +34,8 @@ pub enum Action {
     Metrics,
     /// Whether frames flow.
     Health,
-    /// Something of the camera's controls.
-    Controls(Deed),
+    /// Something of a camera's controls.
+    Controls { camera: usize, deed: Deed },
     /// What the disk has to find.
     Disk(Task),
     /// What it has to change.
@@ -59,8 +59,8 @@ pub struct Plan {
     pub length: Option<Duration>,
 }
 
-/// Work out what `request` asks.
-pub fn route(request: &Request, hosts: &Hosts) -> Action {
+/// Work out what `request` asks of a house with so many cameras.
+pub fn route(request: &Request, hosts: &Hosts, cameras: usize) -> Action {
     if !request.host.as_deref().is_none_or(|host| hosts.allow(host)) {
         let sentence = "This site is not known by that name. If it should be, start pistream \
              with --host-name and the name.";
@@ -82,12 +82,12 @@ pub fn route(request: &Request, hosts: &Hosts) -> Action {
             let refusal = Response::sentence(Status::MethodNotAllowed, sentence);
             Action::Reply(refusal.field("Allow", allowed))
         }
-        Method::Get | Method::Head => look(request, path),
+        Method::Get | Method::Head => look(request, path, cameras),
         Method::Post | Method::Delete if !hosts.is_own_page(request) => {
             let sentence = "Only pages of this site may do that.";
             Action::Reply(Response::sentence(Status::Forbidden, sentence))
         }
-        Method::Post => act(request, path),
+        Method::Post => act(request, path, cameras),
         Method::Delete => match path.strip_prefix("/pic/").and_then(PhotoName::parse) {
             Some(name) => Action::Change(Change::Delete { names: vec![name], back: None }),
             None => Action::Reply(Response::not_found()),
@@ -100,6 +100,7 @@ fn methods(path: &str) -> &'static str {
     match path {
         "/photo" | "/gallery/delete" | "/gallery/keep" | "/gallery/archive" => "POST, OPTIONS",
         "/interval" | "/controls" => "GET, HEAD, POST, OPTIONS",
+        path if path.starts_with("/controls/") => "GET, HEAD, POST, OPTIONS",
         path if path.starts_with("/pic/") => "GET, HEAD, DELETE, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     }
@@ -116,20 +117,29 @@ fn name_of_method(method: Method) -> &'static str {
 }
 
 /// What is only to be shown.
-fn look(request: &Request, path: &str) -> Action {
+fn look(request: &Request, path: &str, cameras: usize) -> Action {
     let lang = request.lang;
     let photo = |root: &str| path.strip_prefix(root).map(PhotoName::parse);
     let action = request.query_value("action");
+    let (path, camera) = match numbered(path) {
+        None => (path, 0),
+        Some((path, number)) => match camera(number, cameras) {
+            Ok(camera) => (path, camera),
+            Err(refusal) => return refuse(refusal),
+        },
+    };
     match (path, action.as_deref()) {
-        ("/video_feed" | "/stream" | "/stream.mjpg", _) | ("/", Some("stream")) => stream(request),
-        ("/snapshot" | "/snapshot.jpg", _) | ("/", Some("snapshot")) => snapshot(request),
+        ("/video_feed" | "/stream" | "/stream.mjpg", _) | ("/", Some("stream")) => {
+            stream(request, camera)
+        }
+        ("/snapshot" | "/snapshot.jpg", _) | ("/", Some("snapshot")) => snapshot(request, camera),
         ("/gallery", _) => gallery(request),
         ("/current_picture", _) => Action::Disk(Task::View { name: None, lang }),
         ("/interval", _) => Action::ShowInterval,
         ("/status", _) => Action::Status,
         ("/metrics", _) => Action::Metrics,
         ("/healthz", _) => Action::Health,
-        ("/controls", _) => Action::Controls(Deed::List),
+        ("/controls", _) => Action::Controls { camera, deed: Deed::List },
         ("/md", _) => Action::Reply(
             Response::sentence(Status::MovedPermanently, "The notes are there.")
                 .field("Location", "md/"),
@@ -159,21 +169,68 @@ fn page(request: &Request, path: &str) -> Action {
 }
 
 /// What changes something.
-fn act(request: &Request, path: &str) -> Action {
+fn act(request: &Request, path: &str, cameras: usize) -> Action {
     if request.body.len() > FORM_BYTES_MAX {
         let sentence = "This form is too large.";
         return Action::Reply(Response::sentence(Status::ContentTooLarge, sentence));
     }
     let form: Vec<(Cow<str>, Cow<str>)> = form_urlencoded::parse(&request.body).collect();
+    let (path, number) = numbered(path).unwrap_or((path, "1"));
+    let camera = match path {
+        "/photo" => camera_for_photo(request, &form, cameras),
+        _ => camera(number, cameras),
+    };
+    let camera = match camera {
+        Ok(camera) => camera,
+        Err(refusal) => return refuse(refusal),
+    };
     match path {
-        "/photo" => Action::Photo,
+        "/photo" => Action::Photo { camera },
         "/interval" => interval(&form),
-        "/controls" => controls(&form),
+        "/controls" => controls(&form, camera),
         _ => change(&form, path),
     }
 }
 
 type Form<'r> = [(Cow<'r, str>, Cow<'r, str>)];
+
+/// A path that names a camera by its number: the path without that, and the number.
+fn numbered(path: &str) -> Option<(&str, &str)> {
+    let (path, number) = path.rsplit_once('/').filter(|(_, number)| !number.is_empty())?;
+    ["/video_feed", "/snapshot", "/controls"].contains(&path).then_some((path, number))
+}
+
+/// A status, and a sentence that says why.
+type Refusal = (Status, String);
+
+fn refuse((status, sentence): Refusal) -> Action {
+    Action::Reply(Response::sentence(status, &sentence))
+}
+
+/// The camera of this number, which outside is counted from 1.
+fn camera(number: &str, cameras: usize) -> Result<usize, Refusal> {
+    let digits = number.bytes().all(|b| b.is_ascii_digit());
+    let index = number.parse().ok().and_then(|number: usize| number.checked_sub(1));
+    index.filter(|index| digits && *index < cameras).ok_or_else(|| {
+        let shown = excerpt(number);
+        let sentence = format!("There is no camera {shown}; the last one is {cameras}.");
+        (Status::NotFound, sentence)
+    })
+}
+
+/// The camera that the query or the form names.
+fn camera_for_photo(request: &Request, form: &Form, cameras: usize) -> Result<usize, Refusal> {
+    let named = request.query_value("camera").map(Cow::Owned);
+    let Some(number) = named.or_else(|| value(form, "camera").map(Cow::Borrowed)) else {
+        return Ok(0);
+    };
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        let shown = excerpt(&number);
+        let sentence = format!("The parameter camera must be the number of a camera, not {shown}.");
+        return Err((Status::BadRequest, sentence));
+    }
+    camera(&number, cameras)
+}
 
 /// The first value of a form's field.
 fn value<'f>(form: &'f Form, name: &str) -> Option<&'f str> {
@@ -256,7 +313,7 @@ fn interval(form: &Form) -> Action {
 
 /// A control to be set or reset. Of fields that stand twice the last counts: a box that is ticked
 /// comes behind the hidden field that says that it is not.
-fn controls(form: &Form) -> Action {
+fn controls(form: &Form, camera: usize) -> Action {
     let last = |name: &str| form.iter().rfind(|(field, _)| field == name).map(|(_, v)| &**v);
     let refuse =
         |sentence: String| Action::Reply(Response::sentence(Status::BadRequest, &sentence));
@@ -275,22 +332,22 @@ fn controls(form: &Form) -> Action {
         }
     };
     match (id, last("value"), last("reset")) {
-        (id, _, Some(_)) => Action::Controls(Deed::Reset(id)),
+        (id, _, Some(_)) => Action::Controls { camera, deed: Deed::Reset(id) },
         (Some(id), Some(value), None) => {
-            Action::Controls(Deed::Set { id, value: value.to_owned() })
+            Action::Controls { camera, deed: Deed::Set { id, value: value.to_owned() } }
         }
         _ => refuse("The field value is missing: what the control is to be set to.".to_owned()),
     }
 }
 
-fn stream(request: &Request) -> Action {
+fn stream(request: &Request, camera: usize) -> Action {
     match (positive(request, "fps"), wish(request)) {
-        (Ok(fps), Ok(wish)) => Action::Stream { fps, wish },
+        (Ok(fps), Ok(wish)) => Action::Stream { camera, fps, wish },
         (Err(sentence), _) | (_, Err(sentence)) => malformed(&sentence),
     }
 }
 
-fn snapshot(request: &Request) -> Action {
+fn snapshot(request: &Request, camera: usize) -> Action {
     let max_age = match request.query_value("max_age").map(|text| text.parse()) {
         None => None,
         Some(Ok(ms)) => Some(Duration::from_millis(ms)),
@@ -301,7 +358,7 @@ fn snapshot(request: &Request) -> Action {
     let now = request.query_value("now").is_some_and(|value| value == "1");
     let freshness = Freshness { max_age, settled: max_age.is_none() && !now };
     match wish(request) {
-        Ok(wish) => Action::Snapshot { freshness, wish },
+        Ok(wish) => Action::Snapshot { camera, freshness, wish },
         Err(sentence) => malformed(&sentence),
     }
 }
@@ -419,12 +476,15 @@ mod tests {
     fn check_form(head: &str, form: &str, expect: &str) {
         let mut request = request(head);
         (request.body, request.may_change) = (form.into(), true);
-        let found = match route(&request, &Hosts::default()) {
+        let found = match route(&request, &Hosts::default(), 2) {
             Action::Reply(response) => response.status.code().to_owned(),
-            Action::Stream { fps, wish } => format!("stream {fps:?}{}", wished(wish)),
-            Action::Snapshot { freshness: Freshness { max_age, settled }, wish } => {
+            Action::Stream { camera: 1, .. } => "second stream".to_owned(),
+            Action::Stream { fps, wish, .. } => format!("stream {fps:?}{}", wished(wish)),
+            Action::Snapshot { camera: 1, .. } => "second snapshot".to_owned(),
+            Action::Snapshot { freshness: Freshness { max_age, settled }, wish, .. } => {
                 format!("snapshot {max_age:?} {settled}{}", wished(wish))
             }
+            Action::Controls { camera: 0, deed } => format!("Controls({deed:?})"),
             Action::Disk(Task::OpenPage { path, .. }) => format!("page {path}"),
             Action::Disk(Task::OpenNote { path, raw, .. }) => format!("note {path} {raw}"),
             Action::Disk(task) => format!("{task:?}"),
@@ -524,7 +584,7 @@ mod tests {
         check_form(&head("delete"), &many, "413");
         check_form(&head("keep"), &"a&".repeat(FORM_BYTES_MAX), "413");
         check("GET /photo HTTP/1.1", "405");
-        check("POST /photo HTTP/1.1", "Photo");
+        check("POST /photo HTTP/1.1", "Photo { camera: 0 }");
     }
 
     #[test]
@@ -564,14 +624,42 @@ mod tests {
     }
 
     #[test]
+    fn cameras_are_named_by_their_number_and_the_first_needs_none() {
+        check("GET /video_feed/1 HTTP/1.1", "stream None");
+        check("GET /video_feed/2?fps=5 HTTP/1.1", "second stream");
+        check("HEAD /video_feed/2 HTTP/1.1", "second stream");
+        check("GET /snapshot/2 HTTP/1.1", "second snapshot");
+        check("GET /controls/1 HTTP/1.1", "Controls(List)");
+        check("GET /controls/2 HTTP/1.1", "Controls { camera: 1, deed: List }");
+        let reset = "Controls { camera: 1, deed: Reset(None) }";
+        check_form("POST /controls/2 HTTP/1.1", "reset=all", reset);
+        check("POST /photo?camera=2 HTTP/1.1", "Photo { camera: 1 }");
+        check_form("POST /photo HTTP/1.1", "camera=2", "Photo { camera: 1 }");
+        check_form("POST /photo?camera=1 HTTP/1.1", "camera=2", "Photo { camera: 0 }");
+        for root in ["video_feed", "snapshot", "controls"] {
+            for none in ["0", "3", "99999999999999999999999", "x", "+1"] {
+                check(&format!("GET /{root}/{none} HTTP/1.1"), "404");
+            }
+        }
+        check_form("POST /controls/3 HTTP/1.1", "reset=all", "404");
+        check("POST /video_feed/2 HTTP/1.1", "405");
+        check("POST /photo?camera=0 HTTP/1.1", "404");
+        check("POST /photo?camera=3 HTTP/1.1", "404");
+        for wrong in ["", "x", "-1", "%2B1", "1.0"] {
+            check(&format!("POST /photo?camera={wrong} HTTP/1.1"), "400");
+            check_form("POST /photo HTTP/1.1", &format!("camera={wrong}"), "400");
+        }
+    }
+
+    #[test]
     fn only_pages_of_this_site_press_its_buttons() {
         let hosts = Hosts::new(&["cam.example.org".into(), "*".into()], "neighbour");
         let post = |fields: &str| {
             let bytes = format!("POST /photo HTTP/1.1\r\nHost: pi:5000\r\n{fields}\r\n");
             let mut request = parse(bytes.as_bytes()).unwrap().unwrap().0.request;
             request.may_change = true;
-            match route(&request, &hosts) {
-                Action::Photo => "photo",
+            match route(&request, &hosts, 1) {
+                Action::Photo { .. } => "photo",
                 Action::Reply(response) => response.status.code(),
                 _ => "something else",
             }

@@ -55,10 +55,10 @@ fn metrics_count_what_happens() {
     let server = Server::start(&["--camera", "test"]);
     server.wait_for_log("camera: the test picture", PATIENCE);
     let before = metrics(&server);
-    for name in ["pistream_viewers", "pistream_camera_fps", "pistream_photos"] {
+    for name in ["pistream_viewers", "pistream_camera_fps{camera=\"1\"}", "pistream_photos"] {
         assert_eq!(before[name], 0.0, "{name}");
     }
-    assert_eq!(before["pistream_camera_online"], 1.0);
+    assert_eq!(before["pistream_camera_online{camera=\"1\"}"], 1.0);
     let mut fast = Stream::open(server.addr(), "/video_feed");
     let mut slow = Stream::open(server.addr(), "/video_feed?fps=2");
     (0..20).for_each(|_| drop(fast.frame()));
@@ -74,8 +74,8 @@ fn metrics_count_what_happens() {
     assert_eq!(during["pistream_answers_total{class=\"4xx\"}"], 1.0);
     assert!(during["pistream_answers_total{class=\"2xx\"}"] >= 4.0);
     assert!(during["pistream_sent_bytes_total"] > 20.0 * 5_000.0);
-    assert!((5.0..20.0).contains(&during["pistream_camera_fps"]));
-    assert!(during["pistream_camera_frame_age_seconds"] < 5.0);
+    assert!((5.0..20.0).contains(&during["pistream_camera_fps{camera=\"1\"}"]));
+    assert!(during["pistream_camera_frame_age_seconds{camera=\"1\"}"] < 5.0);
     assert_eq!(during["pistream_photos"], 1.0);
     assert!(during["pistream_photos_bytes"] > 1000.0);
     assert!(during["pistream_disk_free_bytes"] > 0.0);

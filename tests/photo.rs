@@ -70,6 +70,7 @@ fn delete(server: &Server, name: &str) -> Reply {
 struct Receipt {
     name: String,
     url: String,
+    camera: usize,
     width: usize,
     height: usize,
     bytes: usize,
@@ -82,6 +83,7 @@ impl Receipt {
         assert_eq!(reply.status, 201, "{:?}: {}", reply.headers, reply.text());
         assert_eq!(reply.header("Content-Type"), Some("application/json"));
         let receipt: Receipt = serde_json::from_slice(&reply.body).expect("a receipt");
+        assert_eq!(receipt.camera, 1);
         let location = format!("pic/{}", receipt.name);
         assert_eq!(reply.header("Location"), Some(location.as_str()));
         assert_eq!(receipt.url, format!("/{location}"));
@@ -1705,6 +1707,7 @@ fn the_status_tells_how_the_house_stands() {
         "time",
         "uptime",
         "camera",
+        "cameras",
         "viewers",
         "watching",
         "connections",
@@ -1730,8 +1733,10 @@ fn the_status_tells_how_the_house_stands() {
         "age",
         "frames",
         "drops",
+        "viewers",
     ];
     assert_eq!(keys(&first["camera"]), set(&camera));
+    assert_eq!(first["cameras"], serde_json::json!([first["camera"]]));
     assert_eq!(keys(&first["camera"]["drops"]), set(&["damaged", "empty", "broken", "skipped"]));
     assert_eq!(keys(&first["photos"]), set(&["count", "bytes"]));
     assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));

@@ -6,6 +6,7 @@ const REFRESH = 5000, PATIENCE = 15000; // ms
 
 const find = (what, from = document) => from.querySelector(what);
 const sight = find('#sight'), said = find('#said'), trouble = find('#trouble');
+const feed = sight.getAttribute('src');
 const forms = new Map([...document.querySelectorAll('section form')].map(form =>
   [Number(form.elements.id.value), form]));
 const wanted = new Map(); // what is to be sent, by control
@@ -47,7 +48,7 @@ async function ask(id, fields) {
   if (fields) Object.assign(init, { method: 'POST', body: new URLSearchParams(fields) });
   let sentence = said.dataset.lost;
   try {
-    const reply = await fetch('controls', init);
+    const reply = await fetch(location.pathname, init);
     if (reply.ok) {
       const list = await reply.json(), { controls } = list;
       const known = controls.length === forms.size && controls.every(one => forms.has(one.id));
@@ -55,7 +56,7 @@ async function ask(id, fields) {
       for (const control of controls) show(forms.get(control.id), control, control.id === id);
       if (!list.trouble !== trouble.hidden) say(list.trouble || '', trouble);
       if (lost || fields) say('');
-      if (lost) sight.src = 'video_feed?' + Date.now();
+      if (lost) sight.src = feed + '?' + Date.now();
       lost = false;
       return true;
     }
@@ -116,5 +117,5 @@ find('main').classList.add('alive');
 setInterval(() => { if (!busy && !document.hidden) ask(); }, REFRESH);
 document.onvisibilitychange = () => {
   if (document.hidden) sight.removeAttribute('src');
-  else sight.src = 'video_feed?' + Date.now();
+  else sight.src = feed + '?' + Date.now();
 };

@@ -35,7 +35,7 @@ impl Operator {
 
     /// Do what is wanted while nobody watches.
     pub(super) fn obey_idle(&mut self) {
-        if !matches!(self.config.camera, Camera::Auto | Camera::Device(_)) {
+        if !matches!(self.camera, Camera::Auto | Camera::Device(_)) {
             return self.obey_without_device();
         }
         let Some(order) = self.slot.take_order(Instant::now()) else { return };
@@ -44,7 +44,7 @@ impl Operator {
                 self.restore(&device);
                 self.obey(&device, &order.deed)
             }
-            Err(_) if self.config.camera == Camera::Auto && self.known.is_none() => {
+            Err(_) if self.camera == Camera::Auto && self.known.is_none() => {
                 self.without_device(&order.deed)
             }
             Err(error) => Err(absent(&error)),
@@ -73,7 +73,7 @@ impl Operator {
     }
 
     fn without_device(&self, deed: &Deed) -> Told {
-        let reason = match self.config.camera {
+        let reason = match self.camera {
             Camera::Auto | Camera::Test => "The test picture has no controls.",
             _ => "This source of pictures has no controls.",
         };
@@ -111,7 +111,7 @@ impl Operator {
         let control = find(device, id)?;
         let value = control.understand(sent)?;
         change(device, &control, &value)?;
-        log::debug!("camera: {} set to {}", control.name, control.in_words(&value));
+        log::debug!("{}: {} set to {}", self.label, control.name, control.in_words(&value));
         if control.kind != Kind::Button {
             // As the driver has rounded it, if it tells.
             let now = device.control(id).ok().flatten().and_then(|control| control.value);
@@ -128,7 +128,7 @@ impl Operator {
             return Err(Refusal::Denied(sentence));
         };
         change(device, &control, &value)?;
-        log::debug!("camera: {} reset to {}", control.name, control.in_words(&value));
+        log::debug!("{}: {} reset to {}", self.label, control.name, control.in_words(&value));
         self.keep(device, id, None);
         Ok(())
     }
@@ -138,9 +138,9 @@ impl Operator {
         let default = |control: Control| Some((control.id, control.default?));
         let settable = controls.into_iter().filter(|control| !control.read_only);
         let failed = bring_about(device, settable.filter_map(default).collect(), false);
-        log::info!("camera: its controls are reset");
+        log::info!("{}: its controls are reset", self.label);
         for sentence in failed {
-            log::warn!("camera: {sentence}");
+            log::warn!("{}: {sentence}", self.label);
         }
         let key = key(device);
         if !self.kept.of(&key).is_empty() {
@@ -168,7 +168,7 @@ impl Operator {
     /// Set again what somebody has set before and what is not so now.
     pub(super) fn restore(&self, device: &Device) {
         for sentence in bring_about(device, self.wanted(device), false) {
-            log::debug!("camera: not as it was set: {sentence}");
+            log::debug!("{}: not as it was set: {sentence}", self.label);
         }
     }
 
@@ -177,7 +177,7 @@ impl Operator {
     pub(super) fn restore_streaming(&mut self, device: &Device) {
         let failed = bring_about(device, self.wanted(device), true);
         for sentence in failed.iter().filter(|sentence| !self.unset.contains(sentence)) {
-            log::warn!("camera: not as it was set: {sentence}");
+            log::warn!("{}: not as it was set: {sentence}", self.label);
         }
         self.unset = failed;
     }

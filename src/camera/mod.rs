@@ -24,7 +24,9 @@ mod program;
 mod v4l2;
 
 use std::fmt::Write;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -55,20 +57,47 @@ use crate::thread::wake;
 const RAW_BAYER: &str = "a CSI camera module gives only raw Bayer here: use --camera \
      'exec:rpicam-vid -n -t 0 --codec mjpeg --flush -o -' (libcamera-vid on Raspberry Pi OS 11)";
 
-/// Start the camera's thread; it ends with `FrameSlot::stop`. `kept`: what the controls were set to
-/// before.
-pub fn start(config: &Config, kept: Kept, waker: Arc<Waker>) -> Result<Arc<FrameSlot>> {
-    if config.camera == Camera::StandardInput {
+/// Start a thread for each camera; it ends with `FrameSlot::stop`. `kept`: what the controls were
+/// set to before.
+pub fn start(config: &Config, kept: Kept, waker: &Arc<Waker>) -> Result<Vec<Arc<FrameSlot>>> {
+    check_distinct(&config.cameras)?;
+    if config.cameras.contains(&Camera::StandardInput) {
         pipe::check_standard_input()?;
     }
-    let slot = FrameSlot::new().map_err(|source| Error::new("start", "the camera", source))?;
-    let slot = Arc::new(slot);
-    let mut operator = Operator { kept, ..Operator::new(config.clone(), slot.clone(), waker) };
-    thread::Builder::new()
-        .name("camera-1".into())
-        .spawn(move || operator.work())
-        .map_err(|source| Error::new("start", "the camera thread", source))?;
-    Ok(slot)
+    let several = config.cameras.len() > 1;
+    let started = config.cameras.iter().zip(1..).map(|(camera, number)| {
+        let slot = FrameSlot::new().map_err(|source| Error::new("start", "the camera", source))?;
+        let slot = Arc::new(slot);
+        let name = format!("camera-{number}");
+        let number = several.then_some(number);
+        let operator =
+            Operator::new(config.clone(), camera.clone(), number, slot.clone(), waker.clone());
+        let mut operator = Operator { kept: kept.clone(), ..operator };
+        thread::Builder::new()
+            .name(name)
+            .spawn(move || operator.work())
+            .map_err(|source| Error::new("start", "the camera thread", source))?;
+        Ok(slot)
+    });
+    started.collect()
+}
+
+/// Refuse a device that is named twice, also by two names.
+fn check_distinct(cameras: &[Camera]) -> Result<()> {
+    let mut seen: Vec<(PathBuf, &Path)> = Vec::new();
+    for camera in cameras {
+        let Camera::Device(path) = camera else { continue };
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.clone()); // it may come yet
+        if let Some((_, other)) = seen.iter().find(|(known, _)| *known == real) {
+            let reason = match *other == path {
+                true => "--camera names it twice".to_owned(),
+                false => format!("it is the same camera as {}", other.display()),
+            };
+            return Err(Error::found("use", path.display(), reason));
+        }
+        seen.push((real, path));
+    }
+    Ok(())
 }
 
 /// What `--list-cameras` prints: each camera with driver, formats, sizes and rates.
@@ -178,7 +207,13 @@ impl Pool {
 
 /// The one who works the camera.
 struct Operator {
+    /// What holds for all cameras.
     config: Config,
+    camera: Camera,
+    /// Which of several it is, counted from 1.
+    number: Option<usize>,
+    /// What it is called in the log: with that number, if there is one.
+    label: String,
     /// How all pictures are to be shown, but NO SIGNAL.
     turn: Turn,
     slot: Arc<FrameSlot>,
@@ -187,7 +222,8 @@ struct Operator {
     /// What somebody has set of the controls, and what of it could not be set again.
     kept: Kept,
     unset: Vec<String>,
-    number: u64,
+    /// The last frame's number.
+    frames: u64,
     /// The camera that was used last.
     known: Option<Identity>,
     /// The size of the last frames, as they are shown: NO SIGNAL has it too.
@@ -210,16 +246,25 @@ struct Operator {
 }
 
 impl Operator {
-    fn new(config: Config, slot: Arc<FrameSlot>, waker: Arc<Waker>) -> Operator {
+    fn new(
+        config: Config,
+        camera: Camera,
+        number: Option<usize>,
+        slot: Arc<FrameSlot>,
+        waker: Arc<Waker>,
+    ) -> Operator {
         Operator {
             turn: Turn::new((config.rotate / 90) as u8, config.mirror),
             config,
+            camera,
+            number,
+            label: number.map_or("camera".to_owned(), |number| format!("camera {number}")),
             slot,
             waker,
             pool: Pool::new(),
             kept: Kept::default(),
             unset: Vec::new(),
-            number: 0,
+            frames: 0,
             known: None,
             size: None,
             absence: None,
@@ -234,11 +279,21 @@ impl Operator {
         }
     }
 
+    /// What belongs to this camera, told apart from the same of another one.
+    fn own(&self, name: &str) -> String {
+        match self.number {
+            None => name.to_owned(),
+            Some(_) => format!("{}: {name}", self.label),
+        }
+    }
+
     /// Until the house ends.
     fn work(&mut self) {
         let slot = self.slot.clone();
         let mut announced = false;
+        let label = self.label.clone();
         restart_on_panic(
+            &label,
             || slot.stopping(),
             |after_panic| {
                 if !std::mem::replace(&mut announced, true) {
@@ -259,29 +314,32 @@ impl Operator {
     /// Say what is there, before anybody watches.
     fn announce(&mut self) {
         if !self.turn.is_none() {
-            log::info!("camera: turned by EXIF data; programs that ignore it can use ?bake=1");
+            log::info!(
+                "{}: turned by EXIF data; programs that ignore it can use ?bake=1",
+                self.label
+            );
         }
-        if self.config.camera == Camera::Test {
+        if self.camera == Camera::Test {
             self.slot.report(|state| (state.online, state.test) = (true, true));
-            return log::info!("camera: the test picture");
+            return log::info!("{}: the test picture", self.label);
         }
-        if self.config.camera.is_sequence() {
-            let name = pipe::device(&self.config.camera);
-            log::info!("camera: {name}");
+        if self.camera.is_sequence() {
+            let name = pipe::device(&self.camera);
+            log::info!("{}: {name}", self.label);
             return self.slot.report(|s| (s.online, s.device) = (true, Some(name)));
         }
         match self.find() {
             Ok(device) => {
                 let name = device.to_string();
-                log::info!("camera: {name}, taken up when somebody watches");
+                log::info!("{}: {name}, taken up when somebody watches", self.label);
                 self.slot.report(|state| (state.online, state.device) = (true, Some(name)));
             }
-            Err(error) if self.config.camera == Camera::Auto => {
-                log::info!("camera: {error}; the test picture is shown until there is one");
+            Err(error) if self.camera == Camera::Auto => {
+                log::info!("{}: {error}; the test picture is shown until there is one", self.label);
                 self.slot.report(|state| (state.online, state.test) = (true, true));
             }
             Err(error) => {
-                log::warn!("camera: {error}");
+                log::warn!("{}: {error}", self.label);
                 self.slot.report(|state| state.reason = Some(reason_of(&error)));
             }
         }
@@ -310,7 +368,7 @@ impl Operator {
     fn session(&mut self) {
         // From before the first search on, so that no camera slips in between.
         let watch = || Hotplug::new().inspect_err(|e| log::warn!("watch /dev: {}", Reason(e)));
-        let hotplug = (!self.config.camera.is_sequence()).then(watch).and_then(|made| made.ok());
+        let hotplug = (!self.camera.is_sequence()).then(watch).and_then(|made| made.ok());
         loop {
             match self.show(hotplug.as_ref()) {
                 End::Again => {}
@@ -326,15 +384,15 @@ impl Operator {
 
     /// Show what there is to be seen until that changes.
     fn show(&mut self, hotplug: Option<&Hotplug>) -> End {
-        if self.config.camera == Camera::Test {
-            return self.play(hotplug, "--camera test");
+        if self.camera == Camera::Test {
+            return self.play(hotplug, &self.own("--camera test"));
         }
-        if self.config.camera.is_sequence() {
+        if self.camera.is_sequence() {
             return self.read_sequence();
         }
         match self.find() {
             Ok(device) => self.capture(device),
-            Err(error) if self.config.camera == Camera::Auto && self.known.is_none() => {
+            Err(error) if self.camera == Camera::Auto && self.known.is_none() => {
                 self.play(hotplug, &error.to_string())
             }
             Err(error) => End::Lost(error),
@@ -344,12 +402,12 @@ impl Operator {
 
 /// Do `work` until it is `done`; it is told whether the try before it panicked. A panic ends one
 /// try, not the camera: a fault in what handles one camera's data must not take the site away.
-fn restart_on_panic(done: impl Fn() -> bool, mut work: impl FnMut(bool)) {
+fn restart_on_panic(label: &str, done: impl Fn() -> bool, mut work: impl FnMut(bool)) {
     let mut after_panic = false;
     while !done() {
         after_panic = catch_unwind(AssertUnwindSafe(|| work(after_panic))).is_err();
         if after_panic {
-            log::error!("camera: a fault of ours; it is started again");
+            log::error!("{label}: a fault of ours; it is started again");
         }
     }
 }
@@ -359,7 +417,7 @@ fn restart_on_panic(done: impl Fn() -> bool, mut work: impl FnMut(bool)) {
 impl Operator {
     /// The camera to use: the one known, wherever it is plugged in now, else as configured.
     fn find(&mut self) -> Result<Device> {
-        if let Camera::Device(path) = &self.config.camera {
+        if let Camera::Device(path) = &self.camera {
             let named = Device::open(path).and_then(|device| self.usable(device));
             let is_known = |device: &Device| self.known.as_ref() == Some(&Identity::of(device));
             if self.known.is_none() || named.as_ref().is_ok_and(is_known) {
@@ -404,7 +462,7 @@ impl Operator {
         let text: Vec<String> = complaints.iter().map(Error::to_string).collect();
         let text = text.join("; ");
         if !text.is_empty() && text != self.complaint {
-            log::debug!("camera: {text}");
+            log::debug!("{}: {text}", self.label);
         }
         self.complaint = text;
     }
@@ -537,8 +595,9 @@ impl Operator {
         let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
         log::log!(
             self.level(),
-            "camera: stopped after {} frames; dropped since the start: {} damaged, {} empty, \
+            "{}: stopped after {} frames; dropped since the start: {} damaged, {} empty, \
              {} broken, {} skipped",
+            self.label,
             run.shown,
             count(&drops.flagged),
             count(&drops.empty),
@@ -591,12 +650,19 @@ impl Operator {
         let fps = given.fps.map_or("unknown".to_owned(), |fps| format!("{fps:.0}"));
         let size = (given.width, given.height);
         let format = given.format;
-        log::log!(self.level(), "camera: {name}: {format} {}x{} at {fps} fps", size.0, size.1);
+        log::log!(
+            self.level(),
+            "{}: {name}: {format} {}x{} at {fps} fps",
+            self.label,
+            size.0,
+            size.1
+        );
         if let Some(asked) = self.config.size.filter(|asked| *asked != size) {
             let (width, height) = asked;
             log::log!(
                 self.level(),
-                "camera: it has no {width}x{height} in {format}; {}x{} is the nearest it gives",
+                "{}: it has no {width}x{height} in {format}; {}x{} is the nearest it gives",
+                self.label,
                 size.0,
                 size.1
             );
@@ -667,7 +733,7 @@ impl Operator {
                 false => (&drops.empty, "empty"),
             };
             count(counter);
-            log::debug!("camera: a frame dropped: {what}");
+            log::debug!("{}: a frame dropped: {what}", self.label);
             return None;
         }
         if !wanted {
@@ -705,7 +771,7 @@ impl Operator {
             }
             Err(reason) => {
                 count(&drops.broken);
-                log::debug!("camera: a frame dropped: {reason}");
+                log::debug!("{}: a frame dropped: {reason}", self.label);
                 None
             }
         }
@@ -724,10 +790,10 @@ impl Operator {
         if matches!(picture, Picture::Live { .. }) && self.size.replace(size) != Some(size) {
             self.slot.report(|state| (state.width, state.height) = size);
         }
-        self.number += 1;
+        self.frames += 1;
         let pool = Some(self.pool.give.clone());
         let captured = SystemTime::now() - taken.elapsed();
-        let frame = Frame::new(self.number, taken, captured, picture, size, jpeg, pool);
+        let frame = Frame::new(self.frames, taken, captured, picture, size, jpeg, pool);
         self.slot.publish(frame);
         self.wake();
     }
@@ -751,7 +817,10 @@ impl Operator {
             Ok(frame) => Still::Taken(Arc::new(frame)),
             Err(error) => {
                 let (width, height) = wish.size;
-                log::warn!("camera: no photo in {width}x{height}, one like the stream: {error}");
+                log::warn!(
+                    "{}: no photo in {width}x{height}, one like the stream: {error}",
+                    self.label
+                );
                 Still::LikeStream
             }
         };
@@ -797,7 +866,7 @@ impl Operator {
             if let Some((jpeg, size)) = jpeg {
                 let picture = Picture::Live { settled };
                 let wall = SystemTime::now() - captured.elapsed();
-                break Ok(Frame::new(self.number, captured, wall, picture, size, jpeg, None));
+                break Ok(Frame::new(self.frames, captured, wall, picture, size, jpeg, None));
             }
         };
         run.pace = pace;
@@ -838,14 +907,14 @@ impl Operator {
         if let Some(since) = self.lost.take() {
             self.slot.report(|state| (state.online, state.reason) = (true, None));
             let gone = now.duration_since(since).as_secs_f64();
-            log::info!("camera back after {gone:.1} s");
+            log::info!("{} back after {gone:.1} s", self.label);
         }
     }
 
     /// The next loss is tried to be mended soon. Not a program's: it costs a small machine much
     /// to start one, and it must first have run for a while.
     fn reset_pause(&mut self) {
-        if !matches!(self.config.camera, Camera::Exec(_)) {
+        if !matches!(self.camera, Camera::Exec(_)) {
             self.reopen_after = REOPEN_MIN;
         }
     }
@@ -860,7 +929,7 @@ impl Operator {
         if let Some(at) = self.not_before.filter(|at| *at > now) {
             return at;
         }
-        let is_program = matches!(self.config.camera, Camera::Exec(_));
+        let is_program = matches!(self.camera, Camera::Exec(_));
         let at = now + self.reopen_after;
         let longest = if is_program { PROGRAM_RESTART_MAX } else { REOPEN_MAX };
         self.reopen_after = (self.reopen_after * 2).min(longest);
@@ -909,12 +978,12 @@ impl Operator {
         self.slot.report(|state| (state.online, state.reason) = (false, Some(told)));
         match (&self.absence, self.lost) {
             (Some(absence), _) if *absence.reason == *reason => return,
-            (_, Some(_)) => log::debug!("camera still lost: {reason}"),
+            (_, Some(_)) => log::debug!("{} still lost: {reason}", self.label),
             // A camera that was never there was missed at the start, in a line of its own.
-            _ if self.known.is_none() && !self.config.camera.is_sequence() => {
-                log::debug!("camera absent: {reason}");
+            _ if self.known.is_none() && !self.camera.is_sequence() => {
+                log::debug!("{} absent: {reason}", self.label);
             }
-            _ => log::warn!("camera lost: {reason}"),
+            _ => log::warn!("{} lost: {reason}", self.label),
         }
         self.lost.get_or_insert(now);
         // As large as the pictures around it are when they are shown.
@@ -925,7 +994,7 @@ impl Operator {
             no_signal(size, &reason, |raw| encoder.encode(raw, &mut jpeg).map(|()| raw.size()))
         });
         let Ok(Ok(size)) = drawn else {
-            return log::error!("camera: NO SIGNAL cannot be drawn");
+            return log::error!("{}: NO SIGNAL cannot be drawn", self.label);
         };
         let next_picture = self.absence.as_ref().map_or(now, |absence| absence.next_picture);
         self.absence = Some(Absence { reason: reason.into(), jpeg, size, next_picture });
@@ -951,7 +1020,7 @@ impl Operator {
             Ok(encoder) => encoder,
             Err(error) => return End::Lost(error),
         };
-        let auto = self.config.camera == Camera::Auto;
+        let auto = self.camera == Camera::Auto;
         let fps = self.config.fps.unwrap_or(PATTERN_FPS);
         let period = Duration::from_secs(1) / fps;
         let size = self.config.size.unwrap_or(RAW_SIZE);
@@ -984,14 +1053,16 @@ impl Operator {
             if auto && (news || retry.as_ref().is_some_and(|retry| retry.at <= now)) {
                 match self.find() {
                     Ok(_) => return End::Again,
-                    Err(error) => retry = Retry::next(retry.filter(|_| !news), &error, now),
+                    Err(error) => {
+                        retry = Retry::next(retry.filter(|_| !news), &error, &self.label, now)
+                    }
                 }
             }
             if now >= due {
                 due = (due + period).max(now);
                 let mut jpeg = self.pool.take();
                 let seconds = now.duration_since(start).as_secs_f64();
-                let raw = pattern.draw(self.number + 1, seconds);
+                let raw = pattern.draw(self.frames + 1, seconds);
                 let encoded = encoder.encode(&raw, &mut jpeg).map_err(|f| f.to_string());
                 let size = self.turn.shown(raw.size());
                 if let Err(reason) = encoded.and_then(|()| self.turn(&mut jpeg)) {
@@ -1011,14 +1082,14 @@ struct Retry {
 }
 
 impl Retry {
-    fn next(last: Option<Retry>, error: &Error, now: Instant) -> Option<Retry> {
+    fn next(last: Option<Retry>, error: &Error, label: &str, now: Instant) -> Option<Retry> {
         if !is_denial(error.source()) {
             return None;
         }
         let (pause, until) =
             last.map_or((REOPEN_MIN, now + NODE_TIME_MAX), |last| (last.pause * 2, last.until));
         if now + pause > until {
-            log::warn!("camera: {}", reason_of(error));
+            log::warn!("{label}: {}", reason_of(error));
             return None;
         }
         Some(Retry { at: now + pause, pause, until })
@@ -1043,6 +1114,7 @@ mod tests {
     fn a_panic_restarts_the_camera() {
         let tries = std::cell::Cell::new(0);
         restart_on_panic(
+            "camera",
             || tries.get() == 3,
             |after_panic| {
                 assert_eq!(after_panic, tries.get() > 0);
@@ -1060,18 +1132,18 @@ mod tests {
             let source = std::io::Error::from_raw_os_error(libc::EACCES);
             Error::new("open", "/dev/video0", source)
         };
-        let mut retry = Retry::next(None, &refused(), start);
+        let mut retry = Retry::next(None, &refused(), "camera", start);
         let mut tries = 0;
         let mut last = start;
         while let Some(next) = retry {
             assert!(next.at > last && next.at <= start + NODE_TIME_MAX);
             last = next.at;
             tries += 1;
-            retry = Retry::next(Some(next), &refused(), last);
+            retry = Retry::next(Some(next), &refused(), "camera", last);
         }
         assert!((3..20).contains(&tries), "{tries} tries");
         let busy = std::io::Error::from_raw_os_error(libc::EBUSY);
-        assert!(Retry::next(None, &Error::new("open", "x", busy), start).is_none());
+        assert!(Retry::next(None, &Error::new("open", "x", busy), "camera", start).is_none());
     }
 
     #[test]

@@ -239,7 +239,7 @@ impl Flow {
 impl Operator {
     /// Whether the camera must be read though nobody watches.
     pub fn drains(&self) -> bool {
-        self.config.camera == Camera::StandardInput && !self.drained
+        self.camera == Camera::StandardInput && !self.drained
     }
 
     /// Read the sequence until nobody watches or it is lost.
@@ -255,7 +255,7 @@ impl Operator {
     /// None when the house ends.
     fn open_sequence(&mut self) -> Result<Option<Flow>> {
         let fps = self.config.fps.unwrap_or(FPS);
-        let Camera::Exec(command) = &self.config.camera else {
+        let Camera::Exec(command) = &self.camera else {
             return Ok(Some(Flow::new(Source::StandardInput(io::stdin()), fps)));
         };
         let name = name(command);
@@ -278,10 +278,11 @@ impl Operator {
             self.has_no_program();
             return Ok(None);
         }
-        log::log!(self.level(), "camera: {name}: started");
+        log::log!(self.level(), "{}: {name}: started", self.label);
         match Program::start(command) {
             Ok(program) => {
-                self.remarks.get_or_insert_with(|| Remarks::new(name, Instant::now())).begin();
+                let whose = self.own(&name);
+                self.remarks.get_or_insert_with(|| Remarks::new(whose, Instant::now())).begin();
                 Ok(Some(Flow::new(Source::Program(program), fps)))
             }
             Err(source) => {
@@ -381,7 +382,7 @@ impl Operator {
         let Some(pipe) = pipe.filter(|_| out != Ready::default()) else { return Ok(false) };
         let catch = feed
             .read(pipe, &self.pool, now)
-            .map_err(|source| Error::new("read from", short_name(&self.config.camera), source))?;
+            .map_err(|source| Error::new("read from", short_name(&self.camera), source))?;
         let drops = &self.slot.drops;
         if wanted {
             count_by(&drops.skipped, catch.skipped);
@@ -392,7 +393,7 @@ impl Operator {
             Ok(size) => size,
             Err(reason) => {
                 count(&drops.broken);
-                log::debug!("camera: a frame dropped: {reason}");
+                log::debug!("{}: a frame dropped: {reason}", self.label);
                 self.pool.give(fresh.jpeg);
                 return Ok(catch.closed);
             }
@@ -434,8 +435,8 @@ impl Operator {
 
     /// Say what comes, at the first frame and where the size changes.
     fn introduce(&mut self, (width, height): (u32, u32)) {
-        let camera = &self.config.camera;
-        log::log!(self.level(), "camera: {}: MJPG {width}x{height}", short_name(camera));
+        let camera = &self.camera;
+        log::log!(self.level(), "{}: {}: MJPG {width}x{height}", self.label, short_name(camera));
         self.size = Some((width, height));
         let device = Some(device(camera));
         let format = Some("MJPG".to_owned());
@@ -454,22 +455,23 @@ impl Operator {
 
     fn silence(&self, time: Duration) -> Error {
         let reason = format!("no whole picture for {} s", time.as_secs());
-        Error::found("read from", short_name(&self.config.camera), reason)
+        Error::found("read from", short_name(&self.camera), reason)
     }
 
     /// End the program, and say how it ended if it did so by itself.
     fn close_sequence(&mut self, flow: Flow, end: End, closed: bool) -> End {
         log::log!(
             self.level(),
-            "camera: {}: stopped after {} frames",
-            short_name(&self.config.camera),
+            "{}: {}: stopped after {} frames",
+            self.label,
+            short_name(&self.camera),
             flow.shown
         );
         self.drained = true; // until it gives a picture again
         let Source::Program(program) = flow.source else { return end };
-        let name = short_name(&self.config.camera);
+        let name = short_name(&self.camera);
         let mut remarks =
-            self.remarks.take().unwrap_or_else(|| Remarks::new(name.clone(), Instant::now()));
+            self.remarks.take().unwrap_or_else(|| Remarks::new(self.own(&name), Instant::now()));
         let (told, stuck) = program.end(closed, &mut remarks);
         self.remarks = Some(remarks);
         self.stuck.extend(stuck);

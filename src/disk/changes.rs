@@ -67,7 +67,7 @@ impl Work<Change> for Changes {
 
     fn answer(&mut self, change: Change) -> Answer {
         match change {
-            Change::Save { frame, page } => self.save(&frame, page),
+            Change::Save { frame, camera, page } => self.save(&frame, camera, page),
             Change::Delete { names, back } => Answer::Page(self.delete(&names, back), None),
             Change::Keep { names, keep, back } => Answer::Page(self.keep(&names, keep, back), None),
             Change::Settings(kept) => Answer::Settings(self.save_settings(kept)),
@@ -97,7 +97,7 @@ impl Changes {
         })
     }
 
-    fn save(&mut self, frame: &Frame, page: bool) -> Answer {
+    fn save(&mut self, frame: &Frame, camera: usize, page: bool) -> Answer {
         let bytes = frame.jpeg().len() as u64;
         let saved = self.free_up(bytes).and_then(|()| photo::save(self.album.path(), frame));
         match saved {
@@ -106,13 +106,13 @@ impl Changes {
                 log::info!("photo {}: {width}x{height}, {} bytes", saved.name, saved.bytes);
                 self.album.add(Photo { name: saved.name, bytes: saved.bytes });
                 self.fresh = Some(saved.name);
-                Answer::Photo(receipt(&saved, page), Ok(()))
+                Answer::Photo { response: receipt(&saved, camera, page), camera, outcome: Ok(()) }
             }
             Err(error) => {
                 log::warn!("{error}");
                 let sentence = format!("The photo is not saved: {}.", lament(&error));
                 let response = Response::sentence(Status::InsufficientStorage, &sentence);
-                Answer::Photo(response, Err(sentence))
+                Answer::Photo { response, camera, outcome: Err(sentence) }
             }
         }
     }
@@ -270,6 +270,8 @@ impl Back {
 struct Receipt {
     name: String,
     url: String,
+    /// Which camera's, counted from 1.
+    camera: usize,
     width: u32,
     height: u32,
     bytes: u64,
@@ -277,7 +279,7 @@ struct Receipt {
     taken: String,
 }
 
-fn receipt(saved: &Saved, page: bool) -> Response {
+fn receipt(saved: &Saved, camera: usize, page: bool) -> Response {
     if page {
         return Response::see_other("current_picture");
     }
@@ -286,6 +288,7 @@ fn receipt(saved: &Saved, page: bool) -> Response {
     let receipt = Receipt {
         url: format!("/pic/{name}"),
         name,
+        camera: camera + 1,
         width,
         height,
         bytes: saved.bytes,

@@ -15,25 +15,33 @@ use crate::error::{Error, Result};
 use crate::http::page::{Place, Shell};
 use crate::http::phrases::Lang;
 
-/// What a program is told.
-#[derive(Serialize)]
-struct Told<'l> {
+/// A camera's controls as they are shown, and to a program told.
+#[derive(Debug, Serialize)]
+pub struct Panel {
     #[serde(flatten)]
-    listing: &'l Listing,
+    pub listing: Listing,
     /// Why what is set cannot be saved.
-    trouble: Option<&'l str>,
+    pub trouble: Option<String>,
+    /// Which camera, counted from 0, of how many.
+    #[serde(skip)]
+    pub camera: usize,
+    #[serde(skip)]
+    pub cameras: usize,
+    /// Folders that the page's address is below the site's start.
+    #[serde(skip)]
+    pub depth: usize,
 }
 
-/// The controls, as a `page` or for a program; `trouble`: why they cannot be saved.
-pub fn answer(listing: &Listing, trouble: Option<&str>, page: bool, lang: Lang) -> Result<Page> {
+/// The controls, as a `page` or for a program.
+pub fn answer(panel: &Panel, page: bool, lang: Lang) -> Result<Page> {
     let failed = |reason| Error::found("write", "the controls", reason);
     Ok(match page {
         true => {
-            let page = html(listing, trouble, lang).map_err(|error| failed(error.to_string()))?;
+            let page = html(panel, lang).map_err(|error| failed(error.to_string()))?;
             in_language(page, lang)
         }
         false => {
-            let told = serde_json::to_vec(&Told { listing, trouble });
+            let told = serde_json::to_vec(panel);
             whole(JSON, told.map_err(|error| failed(error.to_string()))?)
         }
     })
@@ -42,18 +50,27 @@ pub fn answer(listing: &Listing, trouble: Option<&str>, page: bool, lang: Lang) 
 #[derive(Template)]
 #[template(
     ext = "html",
-    source = r#"<div class="sight"><img id="sight" src="video_feed"
+    source = r#"<div class="sight"><img id="sight" src="{{ root }}video_feed/{{ panel.camera + 1 }}"
   alt="{{ lang.say("Live picture of the camera") }}"></div>
 <div class="knobs">
 <h1>{{ lang.say("Controls") }}</h1>
-{% if let Some(camera) = listing.camera -%}
+{% if panel.cameras > 1 -%}
+<nav class="pages" aria-label="{{ lang.say("Camera") }}">
+{% for n in 1..=panel.cameras -%}
+<a class="button" href="{{ root }}controls/{{ n }}"
+  {%- if n == panel.camera + 1 %} aria-current="page"{% endif %}>
+{{- lang.fill("Camera {}", [n.to_string().as_str()]) }}</a>
+{% endfor -%}
+</nav>
+{% endif -%}
+{% if let Some(camera) = panel.listing.camera -%}
 <p class="soft">{{ camera }}</p>
 {% endif -%}
-{% if let Some(reason) = listing.reason -%}
+{% if let Some(reason) = panel.listing.reason -%}
 <p>{{ lang.sentence(reason) }}</p>
 {% endif -%}
-<p id="trouble" class="said trouble"{% if trouble.is_none() %} hidden{% endif %}>
-{%- if let Some(trouble) = trouble %}{{ lang.sentence(trouble) }}{% endif %}</p>
+<p id="trouble" class="said trouble"{% if panel.trouble.is_none() %} hidden{% endif %}>
+{%- if let Some(trouble) = panel.trouble %}{{ lang.sentence(trouble) }}{% endif %}</p>
 <p id="said" class="said" role="status" data-lost="{{ lang.say("Connection lost") }}" hidden></p>
 {% for group in groups() -%}
 <section>
@@ -63,8 +80,8 @@ pub fn answer(listing: &Listing, trouble: Option<&str>, page: bool, lang: Lang) 
 {% endfor -%}
 </section>
 {% endfor -%}
-{% if !listing.controls.is_empty() -%}
-<form class="all" method="post" action="controls">
+{% if !panel.listing.controls.is_empty() -%}
+<form class="all" method="post">
 <button class="button" name="reset" value="all">{{ lang.say("Reset all") }}</button>
 </form>
 {% endif -%}
@@ -72,8 +89,8 @@ pub fn answer(listing: &Listing, trouble: Option<&str>, page: bool, lang: Lang) 
 "#
 )]
 struct ControlsPage<'a> {
-    listing: &'a Listing,
-    trouble: Option<&'a str>,
+    panel: &'a Panel,
+    root: &'a str,
     lang: Lang,
 }
 
@@ -81,7 +98,7 @@ struct ControlsPage<'a> {
 #[derive(Template)]
 #[template(
     ext = "html",
-    source = r#"<form id="c{{ control.id }}" method="post" action="controls">
+    source = r#"<form id="c{{ control.id }}" method="post">
 <fieldset{% if !control.settable %} disabled{% endif %}>
 <input type="hidden" name="id" value="{{ control.id }}">
 {% if control.kind == Kind::Button -%}
@@ -148,7 +165,7 @@ struct Knob<'a> {
 impl ControlsPage<'_> {
     /// Those under the same heading together, in the driver's order.
     fn groups(&self) -> Vec<&[Control]> {
-        self.listing.controls.chunk_by(|one, next| one.class == next.class).collect()
+        self.panel.listing.controls.chunk_by(|one, next| one.class == next.class).collect()
     }
 
     fn knob<'k>(&self, control: &'k Control) -> Knob<'k> {
@@ -181,15 +198,12 @@ impl Knob<'_> {
     }
 }
 
-fn html(
-    listing: &Listing,
-    trouble: Option<&str>,
-    lang: Lang,
-) -> std::result::Result<String, askama::Error> {
-    let content = ControlsPage { listing, trouble, lang }.render()?;
+fn html(panel: &Panel, lang: Lang) -> std::result::Result<String, askama::Error> {
+    let root = &*"../".repeat(panel.depth);
+    let content = ControlsPage { panel, root, lang }.render()?;
     let (title, place) = (lang.say("Controls"), Place::Aside);
     let files = &["gallery.css", "controls.css", "controls.js"];
-    Shell { lang, title, root: "", place, kind: "controls", files, content: &content }.render()
+    Shell { lang, title, root, place, kind: "controls", files, content: &content }.render()
 }
 
 #[cfg(test)]
@@ -203,20 +217,22 @@ mod tests {
         Control { value: value.clone(), default: value, ..sample }
     }
 
-    fn listing(controls: Vec<Control>) -> Listing {
-        Listing { camera: Some("/dev/video0 (Rig)".to_owned()), reason: None, controls }
+    fn panel(controls: Vec<Control>) -> Panel {
+        let listing =
+            Listing { camera: Some("/dev/video0 (Rig)".to_owned()), reason: None, controls };
+        Panel { listing, trouble: None, camera: 0, cameras: 1, depth: 0 }
     }
 
     #[track_caller]
-    fn page(listing: &Listing, lang: Lang) -> String {
-        html(listing, None, lang).unwrap()
+    fn page(panel: &Panel, lang: Lang) -> String {
+        html(panel, lang).unwrap()
     }
 
     /// The form of one control.
     #[track_caller]
     fn form(control: Control) -> String {
         let id = format!("<form id=\"c{}\"", control.id);
-        let page = page(&listing(vec![control]), Lang::English);
+        let page = page(&panel(vec![control]), Lang::English);
         let form = page.split(&id).nth(1).and_then(|rest| rest.split("</form>").next());
         form.unwrap_or_else(|| panic!("no form: {page}")).to_owned()
     }
@@ -277,12 +293,12 @@ mod tests {
 
     #[test]
     fn controls_stand_under_their_headings_in_the_visitors_language() {
-        let mut all = listing(vec![
+        let mut all = panel(vec![
             control(1, "Brightness", Kind::Integer),
             control(2, "Unheard-of", Kind::Boolean),
             control(3, "Auto Exposure", Kind::Menu),
         ]);
-        all.controls[2].class = "Camera Controls".to_owned();
+        all.listing.controls[2].class = "Camera Controls".to_owned();
         let english = page(&all, Lang::English);
         expect(&english, &["<h2>User Controls</h2>", "<h2>Camera Controls</h2>", ">Reset all<"]);
         assert_eq!(english.matches("<section>").count(), 2);
@@ -293,11 +309,12 @@ mod tests {
             &[">亮度</label>", ">Unheard-of</label>", "<h2>镜头与曝光</h2>", ">关闭</"],
         );
         let trouble = "What is set here will be lost at the end: the disk is full.";
-        let troubled = html(&all, Some(trouble), Lang::Chinese).unwrap();
+        all.trouble = Some(trouble.to_owned());
+        let troubled = page(&all, Lang::Chinese);
         expect(&troubled, &["这里的设置在程序结束后会丢失：磁盘已满。</p>"]);
         let reason = Some("The test picture has no controls.".to_owned());
-        let none = Listing { camera: None, reason, controls: vec![] };
-        let none = page(&none, Lang::Chinese);
+        all.listing = Listing { camera: None, reason, controls: vec![] };
+        let none = page(&all, Lang::Chinese);
         expect(&none, &["测试画面没有可调参数。"]);
         assert!(!none.contains("Reset") && !none.contains("<section>"));
     }
@@ -305,7 +322,7 @@ mod tests {
     #[test]
     fn a_program_reads_what_the_driver_tells() {
         let one = Control { kind: Kind::IntegerMenu, ..control(9, "a\"<b>", Kind::Menu) };
-        let (response, _) = answer(&listing(vec![one]), None, false, Lang::English).unwrap();
+        let (response, _) = answer(&panel(vec![one]), false, Lang::English).unwrap();
         let told: serde_json::Value = serde_json::from_str(&response.text()).unwrap();
         assert_eq!(told["camera"], "/dev/video0 (Rig)");
         let control = &told["controls"][0];
@@ -323,15 +340,16 @@ mod tests {
     fn names_cannot_break_out() {
         let bad = "\"'><script>x</script><img src=x onerror=x>";
         let kinds = [Kind::Integer, Kind::Boolean, Kind::Menu, Kind::Button, Kind::Compound];
-        let mut all = listing(kinds.map(|kind| control(1, bad, kind)).to_vec());
-        all.camera = Some(bad.to_owned());
-        all.reason = Some(bad.to_owned());
-        for control in &mut all.controls {
+        let mut all = panel(kinds.map(|kind| control(1, bad, kind)).to_vec());
+        all.listing.camera = Some(bad.to_owned());
+        all.listing.reason = Some(bad.to_owned());
+        all.trouble = Some(bad.to_owned());
+        for control in &mut all.listing.controls {
             control.class = bad.to_owned();
             control.menu.push(Choice { value: 5, name: bad.to_owned() });
             control.value = Some(Value::Text(bad.to_owned()));
         }
-        let page = html(&all, Some(bad), Lang::Chinese).unwrap();
+        let page = page(&all, Lang::Chinese);
         assert_eq!(page.matches("<script").count(), 1, "our own: {page}");
         // The site's and the camera's picture.
         assert_eq!(page.matches("<img").count(), 2, "{page}");

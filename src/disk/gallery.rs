@@ -497,9 +497,12 @@ fn fresh(title: &str, place: Place, content: &str, lang: Lang) -> Result<String,
 pub struct Status {
     /// A phrase of the table, and the value as people read it.
     pub rows: Vec<(&'static str, String)>,
+    /// The same of each camera, if there are several.
+    pub cameras: Vec<Vec<(&'static str, String)>>,
     pub plots: Vec<Plot>,
-    /// Where from, frames a second, frames missed, age of the picture, for how long.
-    pub watching: Vec<[String; 5]>,
+    /// Where from, which of several cameras, frames a second, frames missed, age of the picture,
+    /// for how long.
+    pub watching: Vec<Vec<String>>,
 }
 
 #[derive(Template)]
@@ -512,6 +515,15 @@ pub struct Status {
 <tr><th scope="row">{{ lang.say(what) }}</th><td>{{ value }}</td></tr>
 {% endfor -%}
 </table>
+{% for rows in status.cameras -%}
+<h2>{{ lang.fill("Camera {}", [loop.index.to_string().as_str()]) }}</h2>
+<table class="status">
+{% for (what, value) in rows -%}
+<tr><th scope="row">{{ lang.say(what) }}</th><td>{{ value }}</td></tr>
+{% endfor -%}
+</table>
+<p><a href="controls/{{ loop.index }}">{{ lang.say("Set the camera's controls") }}</a></p>
+{% endfor -%}
 {% if !status.plots.is_empty() -%}
 <h2>{{ lang.say("The last minutes") }}</h2>
 <div class="plots">
@@ -526,7 +538,7 @@ pub struct Status {
 <h2>{{ lang.say("Viewers") }}</h2>
 <table>
 <tr>
-{%- for head in ["Address", "Frames a second", "Frames missed", "Age of the picture", "For"] -%}
+{%- for head in heads() -%}
 <th scope="col">{{ lang.say(head) }}</th>
 {%- endfor %}</tr>
 {% for viewer in status.watching -%}
@@ -535,12 +547,26 @@ pub struct Status {
 </table>
 {% endif -%}
 </div>
+{% if status.cameras.is_empty() -%}
 <p><a href="controls">{{ lang.say("Set the camera's controls") }}</a></p>
+{% endif -%}
 "#
 )]
 struct StatusPage<'a> {
     status: &'a Status,
     lang: Lang,
+}
+
+impl StatusPage<'_> {
+    /// Over what is told of those who watch.
+    fn heads(&self) -> Vec<&'static str> {
+        let mut heads = vec!["Address"];
+        if !self.status.cameras.is_empty() {
+            heads.push("Camera");
+        }
+        heads.extend(["Frames a second", "Frames missed", "Age of the picture", "For"]);
+        heads
+    }
 }
 
 /// The page at `/status`.
@@ -749,8 +775,11 @@ mod tests {
     #[test]
     fn the_status_is_a_table() {
         let rows = vec![("Viewers", "2".to_owned()), ("Camera", "<b>".to_owned())];
-        let page = status(&Status { rows, plots: Vec::new(), watching: Vec::new() }, Lang::Chinese)
-            .unwrap();
+        let page = status(
+            &Status { rows, cameras: Vec::new(), plots: Vec::new(), watching: Vec::new() },
+            Lang::Chinese,
+        )
+        .unwrap();
         expect(&page, &["<th scope=\"row\">观看人数</th><td>2</td>", "<td>&#60;b&#62;</td>"]);
         expect(&page, &["fresh.js", "aria-current=\"true\">状态</a>"]);
     }

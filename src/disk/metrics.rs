@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::album::Album;
-use super::status::Facts;
+use super::status::{CameraFacts, Drops, Facts};
 
 /// The content type that Prometheus knows this form by.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -52,7 +52,7 @@ fn write(out: &mut Metrics, facts: &Facts, album: &Album) -> fmt::Result {
     let version = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"");
     out.metric("gauge", "pistream_info", "The program.", &[(version, 1)])?;
     out.gauge("pistream_uptime_seconds", "Time since the start.", facts.uptime)?;
-    camera(out, facts)?;
+    cameras(out, &facts.cameras)?;
     let help = "Streams that are being sent.";
     out.gauge("pistream_viewers", help, facts.viewers)?;
     out.gauge("pistream_connections", "Open connections.", facts.connections)?;
@@ -83,26 +83,38 @@ fn write(out: &mut Metrics, facts: &Facts, album: &Album) -> fmt::Result {
     Ok(())
 }
 
-fn camera(out: &mut Metrics, facts: &Facts) -> fmt::Result {
+fn cameras(out: &mut Metrics, cameras: &[CameraFacts]) -> fmt::Result {
+    let mut each =
+        |kind: &str, name: &str, help: &str, value: &dyn Fn(&CameraFacts) -> Option<f64>| {
+            let labelled = cameras.iter().enumerate();
+            let samples: Vec<(String, f64)> = labelled
+                .filter_map(|(n, camera)| Some((format!("camera=\"{}\"", n + 1), value(camera)?)))
+                .collect();
+            let samples: Vec<(&str, f64)> = samples.iter().map(|(l, v)| (l.as_str(), *v)).collect();
+            match samples.is_empty() {
+                true => Ok(()),
+                false => out.metric(kind, name, help, &samples),
+            }
+        };
     let help = "1 if the camera gives frames, or would if somebody watched.";
-    out.gauge("pistream_camera_online", help, u8::from(facts.camera.online))?;
-    out.counter("pistream_camera_frames_total", "Frames of the camera.", facts.frames)?;
-    let drops = facts.drops;
-    let by_reason = [
-        ("reason=\"damaged\"", drops.damaged),
-        ("reason=\"empty\"", drops.empty),
-        ("reason=\"broken\"", drops.broken),
-        ("reason=\"skipped\"", drops.skipped),
-    ];
-    let help = "Frames of the camera that were not shown.";
-    out.metric("counter", "pistream_camera_drops_total", help, &by_reason)?;
+    each("gauge", "pistream_camera_online", help, &|camera| {
+        Some(u8::from(camera.state.online).into())
+    })?;
+    let help = "Frames of the camera.";
+    each("counter", "pistream_camera_frames_total", help, &|camera| Some(camera.frames as f64))?;
     let help = "Frames a second that come now.";
-    out.gauge("pistream_camera_fps", help, facts.fps_real.unwrap_or(0.0))?;
-    match facts.age {
-        None => Ok(()),
-        Some(age) => {
-            let help = "Time since the newest frame was captured.";
-            out.gauge("pistream_camera_frame_age_seconds", help, age)
-        }
-    }
+    each("gauge", "pistream_camera_fps", help, &|camera| Some(camera.fps_real.unwrap_or(0.0)))?;
+    let help = "Time since the newest frame was captured.";
+    each("gauge", "pistream_camera_frame_age_seconds", help, &|camera| camera.age)?;
+    let help = "Streams of the camera that are being sent.";
+    each("gauge", "pistream_camera_viewers", help, &|camera| Some(camera.viewers as f64))?;
+    let by_reason = cameras.iter().enumerate().flat_map(|(n, camera)| {
+        let Drops { damaged, empty, broken, skipped } = camera.drops;
+        [("damaged", damaged), ("empty", empty), ("broken", broken), ("skipped", skipped)]
+            .map(|(reason, count)| (format!("camera=\"{}\",reason=\"{reason}\"", n + 1), count))
+    });
+    let by_reason: Vec<(String, u64)> = by_reason.collect();
+    let by_reason: Vec<(&str, u64)> = by_reason.iter().map(|(l, v)| (l.as_str(), *v)).collect();
+    let help = "Frames of the camera that were not shown.";
+    out.metric("counter", "pistream_camera_drops_total", help, &by_reason)
 }

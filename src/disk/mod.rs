@@ -44,6 +44,7 @@ use self::archive::Archive;
 use self::changes::Changes;
 use self::changes::Room;
 pub use self::changes::{Back, NOTHING_DONE};
+pub use self::controls::Panel;
 use self::folder::Folder;
 use self::notes::Notes;
 pub use self::photo::PhotoName;
@@ -51,9 +52,9 @@ pub use self::photos::Outcome;
 use self::photos::Photos;
 use self::settings::SettingsFile;
 use self::site::{Page, Site};
-pub use self::status::{Drops, Facts, Interval, Memory, Sample, Viewer};
+pub use self::status::{CameraFacts, Drops, Facts, Interval, Memory, Sample, Viewer};
 use crate::config::Config;
-use crate::control::{Kept, Listing};
+use crate::control::Kept;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::http::phrases::Lang;
@@ -93,8 +94,8 @@ pub enum Task {
     Metrics(Box<Facts>),
     /// How the interval photos stand.
     Interval { interval: Option<Interval>, page: bool, lang: Lang },
-    /// The camera's controls, and why they cannot be saved, if so.
-    Controls { listing: Box<Listing>, trouble: Option<String>, page: bool, lang: Lang },
+    /// A camera's controls.
+    Controls { panel: Box<Panel>, page: bool, lang: Lang },
     /// Bytes of a file that an answer brought.
     ReadChunk { file: OpenFile, offset: u64, length: usize },
 }
@@ -102,8 +103,9 @@ pub enum Task {
 /// What the thread that makes lasting changes is asked.
 #[derive(Debug)]
 pub enum Change {
-    /// Save a photo. `page`: whoever asked wants to see it, not to read about it.
-    Save { frame: Arc<Frame>, page: bool },
+    /// Save a photo of this camera, counted from 0. `page`: whoever asked wants to see it, not to
+    /// read about it.
+    Save { frame: Arc<Frame>, camera: usize, page: bool },
     /// Delete photos. Without `back`, as an answer to DELETE of one.
     Delete { names: Vec<PhotoName>, back: Option<Back> },
     /// Mark photos as kept or not.
@@ -119,8 +121,8 @@ pub enum Answer {
     Page(Response, Option<OpenFile>),
     /// The bytes read, none if the file broke off; and the file back.
     Chunk(Vec<u8>, OpenFile),
-    /// A photo was saved, or why not; and the response that says so.
-    Photo(Response, std::result::Result<(), String>),
+    /// A camera's photo was saved, or why not; and the response that says so.
+    Photo { response: Response, camera: usize, outcome: std::result::Result<(), String> },
     /// The settings were saved, or why not.
     Settings(std::result::Result<(), String>),
 }
@@ -177,7 +179,7 @@ impl Disk {
         photo::make_folder(&config.pic).map_err(photo::advise)?;
         let album = Arc::new(Album::new(config.pic.clone()));
         let reader = Reader {
-            site: Site::new(Folder::new(config.www.clone())),
+            site: Site::new(Folder::new(config.www.clone()), config.cameras.len()),
             notes: Notes::new(Folder::new(config.md.clone())),
             photos: Photos::new(album.clone()),
         };
@@ -305,8 +307,8 @@ impl Work<Task> for Reader {
             Task::Interval { interval, page: person, lang } => {
                 page(self.photos.interval(interval.as_ref(), person, lang).map(Some))
             }
-            Task::Controls { listing, trouble, page: person, lang } => {
-                page(controls::answer(&listing, trouble.as_deref(), person, lang).map(Some))
+            Task::Controls { panel, page: person, lang } => {
+                page(controls::answer(&panel, person, lang).map(Some))
             }
             Task::ReadChunk { mut file, offset, length } => {
                 let read = file.read(offset, length).unwrap_or_else(|error| {

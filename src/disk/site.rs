@@ -30,14 +30,15 @@ const BUILT_IN: [(&str, &[u8]); 10] = [
 #[derive(Debug)]
 pub struct Site {
     www: Folder,
+    cameras: usize,
 }
 
 /// A page as an answer, and the file if its body is to be pulled from it.
 pub type Page = (Response, Option<OpenFile>);
 
 impl Site {
-    pub fn new(www: Folder) -> Site {
-        Site { www }
+    pub fn new(www: Folder, cameras: usize) -> Site {
+        Site { www, cameras }
     }
 
     /// The page at `path`, which is clean (`http::request::Request::path`). A folder is its
@@ -57,7 +58,7 @@ impl Site {
                 match (ours, &page.body) {
                     // Unchanged, as in a checkout, it is still ours.
                     (Some((name, bytes)), Body::Bytes(found)) if **found == *bytes => {
-                        (built_in(name, bytes, page.validators, lang), None)
+                        (self.built_in(name, bytes, page.validators, lang), None)
                     }
                     _ => (page, file),
                 }
@@ -67,10 +68,35 @@ impl Site {
             (_, Some((name, bytes))) => {
                 let etag = Some(format!("\"built-in-{:016x}\"", fnv1a(bytes)));
                 let validators = Validators { etag, modified: None };
-                (built_in(name, bytes, validators, lang), None)
+                (self.built_in(name, bytes, validators, lang), None)
             }
             (_, None) => return Ok(None),
         }))
+    }
+
+    /// A page of ours, wherever its bytes came from.
+    fn built_in(
+        &self,
+        name: &str,
+        bytes: &'static [u8],
+        mut found: Validators,
+        lang: Lang,
+    ) -> Response {
+        if !name.ends_with(".html") {
+            return page(name, found, Body::Bytes(Cow::Borrowed(bytes)));
+        }
+        // Each language is a page of its own, and so is each number of cameras.
+        let (cameras, tag) = (self.cameras, lang.tag());
+        found.etag = found.etag.map(|e| format!("{}-{cameras}-{tag}\"", e.trim_end_matches('"')));
+        found.modified = None;
+        let body = match (cameras, lang) {
+            (1, Lang::English) => Cow::Borrowed(bytes), // as they are written
+            _ => {
+                let html = with_cameras(&String::from_utf8_lossy(bytes), cameras);
+                lang.page(&html).into_bytes().into()
+            }
+        };
+        with_policy(page(name, found, Body::Bytes(body))).in_language(lang)
     }
 }
 
@@ -92,20 +118,27 @@ fn page(name: &str, validators: Validators, body: Body) -> Response {
     response
 }
 
-/// A page of ours, wherever its bytes came from.
-fn built_in(name: &str, bytes: &'static [u8], mut found: Validators, lang: Lang) -> Response {
-    if !name.ends_with(".html") {
-        return page(name, found, Body::Bytes(Cow::Borrowed(bytes)));
+/// The live page with a figure for each of so many cameras, like the first one's.
+fn with_cameras(page: &str, cameras: usize) -> String {
+    let (from, to) = ("<figure", "</figure>");
+    let place = page.find(from).zip(page.find(to).map(|at| at + to.len()));
+    let Some((start, end)) = place.filter(|_| cameras > 1) else { return page.to_owned() };
+    let room = format!("data-room=\"{}\"", cameras.next_power_of_two());
+    let mut out = page[..start].replace("data-room=\"1\"", &room);
+    for n in 1..=cameras {
+        let figure = page[start..end]
+            .replace("\"video_feed\"", &format!("\"video_feed/{n}\""))
+            .replace("value=\"1\"", &format!("value=\"{n}\""))
+            .replace("<b>1</b>", &format!("<b>{n}</b>"));
+        out.push_str(&match n {
+            1 => figure,
+            _ => [" checked", " id=\"frame\"", " id=\"picture\""]
+                .iter()
+                .fold(figure, |figure, first| figure.replace(first, "")),
+        });
     }
-    // Each language is a page of its own.
-    found.etag = found.etag.map(|etag| format!("{}-{}\"", etag.trim_end_matches('"'), lang.tag()));
-    found.modified = None;
-    let body = match lang {
-        Lang::English => Cow::Borrowed(bytes), // as they are written
-        _ => lang.page(&String::from_utf8_lossy(bytes)).into_bytes().into(),
-    };
-    let body = Body::Bytes(body);
-    with_policy(page(name, found, body)).in_language(lang)
+    out.push_str(&page[end..]);
+    out
 }
 
 /// The same address with a slash at its end, said so that it holds below a folder of a proxy too.

@@ -21,16 +21,8 @@ use crate::http::phrases::Lang;
 /// What the loop knows of the house.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    pub camera: CameraState,
-    /// Frames a second asked of the camera, if anybody did.
-    pub fps_asked: Option<u32>,
-    /// Frames a second that come now; none if there are none.
-    pub fps_real: Option<f64>,
-    /// Seconds since the newest frame was captured; none if there is none.
-    pub age: Option<f64>,
-    /// The newest frame's number.
-    pub frames: u64,
-    pub drops: Drops,
+    /// The first one first.
+    pub cameras: Vec<CameraFacts>,
     /// Who watches.
     pub viewers: usize,
     pub watching: Vec<Viewer>,
@@ -53,12 +45,33 @@ pub struct Facts {
     pub history: Vec<Sample>,
 }
 
+/// What the loop knows of a camera.
+#[derive(Clone, Debug, Serialize)]
+pub struct CameraFacts {
+    #[serde(flatten)]
+    pub state: CameraState,
+    /// Frames a second asked of it, if anybody did.
+    pub fps_asked: Option<u32>,
+    /// Frames a second that come now; none if there are none.
+    #[serde(serialize_with = "maybe_tenths")]
+    pub fps_real: Option<f64>,
+    /// Seconds since the newest frame was captured; none if there is none.
+    #[serde(serialize_with = "milliseconds")]
+    pub age: Option<f64>,
+    /// The newest frame's number.
+    pub frames: u64,
+    pub drops: Drops,
+    pub viewers: usize,
+}
+
 /// One viewer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Viewer {
     /// For operators only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// Which camera, counted from 1.
+    pub camera: usize,
     /// For how long it has been watching.
     pub seconds: u64,
     /// Pixels that its frames may be wide; none: as they are.
@@ -137,7 +150,9 @@ struct Status<'f> {
     time: String,
     /// Seconds.
     uptime: u64,
-    camera: Camera<'f>,
+    /// The first one: all there is, mostly.
+    camera: Option<&'f CameraFacts>,
+    cameras: &'f [CameraFacts],
     viewers: usize,
     watching: &'f [Viewer],
     connections: usize,
@@ -148,19 +163,6 @@ struct Status<'f> {
     photos: Option<Photos>,
     interval: Option<&'f Interval>,
     disk: Disk,
-}
-
-#[derive(Serialize)]
-struct Camera<'f> {
-    #[serde(flatten)]
-    state: &'f CameraState,
-    fps_asked: Option<u32>,
-    fps_real: Option<f64>,
-    /// Seconds since the newest frame was captured.
-    #[serde(serialize_with = "milliseconds")]
-    age: Option<f64>,
-    frames: u64,
-    drops: Drops,
 }
 
 #[derive(Serialize)]
@@ -180,14 +182,8 @@ pub fn json(facts: &Facts, album: &Album) -> Result<Vec<u8>> {
         version: env!("CARGO_PKG_VERSION"),
         time: local(SystemTime::now()),
         uptime: facts.uptime,
-        camera: Camera {
-            state: &facts.camera,
-            fps_asked: facts.fps_asked,
-            fps_real: facts.fps_real.map(|fps| (fps * 10.0).round() / 10.0),
-            age: facts.age,
-            frames: facts.frames,
-            drops: facts.drops,
-        },
+        camera: facts.cameras.first(),
+        cameras: &facts.cameras,
         viewers: facts.viewers,
         watching: &facts.watching,
         connections: facts.connections,
@@ -213,23 +209,10 @@ pub fn interval_json(interval: Option<&Interval>) -> Result<Vec<u8>> {
 
 /// What a person sees of the status.
 pub fn page(facts: &Facts, album: &Album, lang: Lang) -> Result<String> {
-    let camera = &facts.camera;
-    let working = match (&camera.reason, camera.test, facts.viewers) {
-        (Some(reason), ..) => lang.fill("No signal: {}", &[reason]),
-        (None, true, _) => lang.say("The test picture: no camera is in use.").to_owned(),
-        (None, false, _) if facts.fps_real.is_some() => lang.say("Working").to_owned(),
-        (None, false, _) => lang.say("Off, because nobody watches.").to_owned(),
-    };
-    let Drops { damaged, empty, broken, .. } = facts.drops;
-    let mut rows = vec![("Camera", working)];
-    rows.extend(camera.device.clone().map(|device| ("Device", device)));
-    rows.extend(camera.format.clone().map(|format| ("Format", format)));
-    if camera.width > 0 {
-        rows.push(("Picture size", format!("{} × {}", camera.width, camera.height)));
-    }
-    rows.extend(facts.fps_real.map(|fps| ("Frames a second", format!("{fps:.1}"))));
-    rows.push(("Frames", facts.frames.to_string()));
-    rows.push(("Frames dropped", (damaged + empty + broken).to_string()));
+    let several = facts.cameras.len() > 1;
+    let mut cameras: Vec<_> = facts.cameras.iter().map(|one| camera_rows(one, lang)).collect();
+    // One camera is told of together with the house.
+    let mut rows = if several { Vec::new() } else { cameras.pop().unwrap_or_default() };
     rows.push(("Viewers", facts.viewers.to_string()));
     if let Some(photos) = photos(album) {
         rows.push(("Photos", photos.count.to_string()));
@@ -240,19 +223,42 @@ pub fn page(facts: &Facts, album: &Album, lang: Lang) -> Result<String> {
     rows.push(("Time", for_people(SystemTime::now())));
     rows.push(("Version", env!("CARGO_PKG_VERSION").to_owned()));
     let plots = plot::plots(&facts.history, lang);
-    let watching = facts.watching.iter().map(|viewer| watching(viewer, lang)).collect();
-    gallery::status(&gallery::Status { rows, plots, watching }, lang).map_err(failed)
+    let watching = facts.watching.iter().map(|one| watching(one, several, lang)).collect();
+    gallery::status(&gallery::Status { rows, cameras, plots, watching }, lang).map_err(failed)
 }
 
-/// A row of the table of those who watch.
-fn watching(viewer: &Viewer, lang: Lang) -> [String; 5] {
-    [
-        viewer.address.clone().unwrap_or_default(),
+fn camera_rows(camera: &CameraFacts, lang: Lang) -> Vec<(&'static str, String)> {
+    let state = &camera.state;
+    let working = match (&state.reason, state.test) {
+        (Some(reason), _) => lang.fill("No signal: {}", &[reason]),
+        (None, true) => lang.say("The test picture: no camera is in use.").to_owned(),
+        (None, false) if camera.fps_real.is_some() => lang.say("Working").to_owned(),
+        (None, false) => lang.say("Off, because nobody watches.").to_owned(),
+    };
+    let Drops { damaged, empty, broken, .. } = camera.drops;
+    let mut rows = vec![("Camera", working)];
+    rows.extend(state.device.clone().map(|device| ("Device", device)));
+    rows.extend(state.format.clone().map(|format| ("Format", format)));
+    if state.width > 0 {
+        rows.push(("Picture size", format!("{} × {}", state.width, state.height)));
+    }
+    rows.extend(camera.fps_real.map(|fps| ("Frames a second", format!("{fps:.1}"))));
+    rows.push(("Frames", camera.frames.to_string()));
+    rows.push(("Frames dropped", (damaged + empty + broken).to_string()));
+    rows
+}
+
+/// A row of the table of those who watch; which of `several` cameras is said.
+fn watching(viewer: &Viewer, several: bool, lang: Lang) -> Vec<String> {
+    let mut row = vec![viewer.address.clone().unwrap_or_default()];
+    row.extend(several.then(|| viewer.camera.to_string()));
+    row.extend([
         format!("{:.1}", viewer.fps),
         viewer.late.to_string(),
         viewer.age.map_or(String::new(), |age| format!("{age:.2} s")),
         span(whole(viewer.seconds), lang),
-    ]
+    ]);
+    row
 }
 
 /// What a person sees of the interval photos, with the buttons that start and stop them.
@@ -288,6 +294,13 @@ fn local(time: SystemTime) -> String {
 
 fn tenths<S: Serializer>(number: &f64, out: S) -> std::result::Result<S::Ok, S::Error> {
     ((number * 10.0).round() / 10.0).serialize(out)
+}
+
+fn maybe_tenths<S: Serializer>(
+    number: &Option<f64>,
+    out: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    number.map(|number| (number * 10.0).round() / 10.0).serialize(out)
 }
 
 fn milliseconds<S: Serializer>(

@@ -290,6 +290,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("{} days", "{} 天"),
     // ---- the status ----
     ("Camera", "摄像头"),
+    ("Camera {}", "摄像头 {}"),
     ("Device", "设备"),
     ("Driver", "驱动"),
     ("Format", "格式"),
@@ -441,6 +442,12 @@ const PHRASES: &[(&str, &str)] = &[
     ),
     ("The camera gave no picture in time.", "摄像头未能及时提供画面。"),
     ("The camera gives no picture: {}.", "摄像头没有画面：{}。"),
+    ("Camera {} gives no picture: {}.", "摄像头 {} 没有画面：{}。"),
+    ("There is no camera {}; the last one is {}.", "没有摄像头 {}，最后一个是 {}。"),
+    (
+        "The parameter camera must be the number of a camera, not {}.",
+        "参数 camera 必须是摄像头的编号，不能是 {}。",
+    ),
     ("The request did not come in time.", "请求未能及时到达。"),
     ("This is not an HTTP request.", "这不是 HTTP 请求。"),
     ("The request's head is larger than 8 KiB.", "请求头超过 8 KiB。"),

@@ -15,6 +15,8 @@ use crate::limits::{ORDER_TIME_MAX, ORDERS_MAX, SETTINGS_PERIOD, SETTINGS_RETRY}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub ticket: Ticket,
+    /// Whose controls, counted from 0.
+    pub camera: usize,
     /// Where the page that was asked from shows what has changed; none if it was only looked at, or
     /// by a program.
     pub back: Option<String>,
@@ -141,7 +143,7 @@ mod tests {
     }
 
     fn caller(seat: usize) -> Caller {
-        Caller { ticket: Ticket { seat, guest: 1 }, back: None }
+        Caller { ticket: Ticket { seat, guest: 1 }, camera: 0, back: None }
     }
 
     fn set(value: i64) -> Kept {

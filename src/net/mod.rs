@@ -3,6 +3,7 @@
 
 mod controls;
 mod gate;
+mod intervalometer;
 mod listen;
 mod peer;
 mod shutter;

@@ -39,6 +39,8 @@ pub struct Peer {
     pub held: usize,
     /// Its wish for frames, as a viewer or while it waits for a snapshot.
     pub watch: Option<Watch>,
+    /// Whose frames, counted from 0.
+    pub camera: usize,
     /// How it wants its frames.
     pub wish: Wish,
     pub snapshot: Option<SnapshotWait>,
@@ -82,6 +84,7 @@ impl Peer {
             conn,
             held: 0,
             watch: None,
+            camera: 0,
             wish: Wish::default(),
             snapshot: None,
             awaits_change: false,
@@ -98,6 +101,11 @@ impl Peer {
     /// Bytes of ours that the kernel still holds for it.
     pub fn queued(&self) -> u64 {
         queued(self.socket.as_fd()).unwrap_or(0)
+    }
+
+    /// Whether it wants this camera's frames.
+    pub fn watches(&self, camera: usize) -> bool {
+        self.watch.is_some() && self.camera == camera
     }
 
     /// Whether it would take this frame now.

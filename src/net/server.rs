@@ -9,9 +9,11 @@
 
 mod admit;
 mod answer;
+mod feed;
 mod health;
 
 use std::io::{self, ErrorKind, Read};
+use std::ops::Range;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -23,11 +25,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::uname;
 use slab::Slab;
 
+use self::feed::Feed;
 use self::health::{Counts, History};
 use super::controls::Controls;
+use super::intervalometer::Intervalometer;
 use super::listen::doors;
 use super::peer::Peer;
-use super::shutter::{Asker, Shutter};
+use super::shutter::Asker;
 use super::socket::{Address, Door, Socket};
 use super::supervisor::Supervisor;
 use crate::access::Access;
@@ -35,19 +39,17 @@ use crate::camera;
 use crate::config::Config;
 use crate::disk::{Answer, Disk, Task, Ticket};
 use crate::error::{Error, Result};
-use crate::frame::{Frame, FrameSlot, Meter, Picture, Still};
 use crate::http::Now;
 use crate::http::conn::{Close, Conn, Need};
 use crate::http::origins::Origins;
-use crate::http::response::{Part, Response, Status};
-use crate::jpeg;
+use crate::http::response::{Response, Status};
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_MAX, END_TIME_MAX, EVENTS_MAX, HELD_BYTES_MAX, INBOX_BYTES_MAX,
-    LISTENERS_MAX, READ_BYTES, REFUSALS_MAX, REPEAT_AFTER, SPARE_DESCRIPTORS, SPARE_SEATS,
+    ACCEPT_RETRY, ACCEPTS_MAX, CAMERA_DESCRIPTORS_MAX, END_TIME_MAX, EVENTS_MAX, HELD_BYTES_MAX,
+    INBOX_BYTES_MAX, LISTENERS_MAX, READ_BYTES, REFUSALS_MAX, SPARE_DESCRIPTORS, SPARE_SEATS,
     TURNS_MAX,
 };
 use crate::route::Hosts;
-use crate::scale::{Rendition, Renditions, Scaling};
+use crate::scale::Scaling;
 
 const TOO_MUCH: &str = "There is too much to do; try again later.";
 const NO_PICTURE: &str = "The camera gave no picture in time.";
@@ -66,18 +68,14 @@ pub struct Server {
     listeners: Vec<Listener>,
     signals: UnixStream,
     disk: Disk,
-    camera: Arc<FrameSlot>,
-    shutter: Shutter,
+    /// By camera, the first one first. INVARIANT: not empty.
+    feeds: Vec<Feed>,
+    intervalometer: Intervalometer,
     controls: Controls,
     /// Photos have a size of their own.
     stills: bool,
-    /// The last frame's number.
-    frames: u64,
-    meter: Meter,
-    /// Frames a second asked of the camera.
+    /// Frames a second asked of the cameras.
     fps_asked: Option<u32>,
-    /// Since when somebody has wanted frames without a break.
-    wanted_since: Option<Instant>,
     counts: Counts,
     history: History,
     started: Instant,
@@ -100,12 +98,6 @@ pub struct Server {
     accept_again: Option<Instant>,
     /// `accept` failed for lack of means, and that was said; until all who wait have come in.
     accept_fails: bool,
-    /// The newest frame, while somebody wants frames.
-    newest: Option<Newest>,
-    /// The same smaller, or turned, …
-    scaling: Scaling,
-    /// …of which perhaps one is to be made.
-    scale_due: bool,
     /// Not later than the first deadline of any peer.
     earliest: Option<Instant>,
     /// Bytes of memory that the guests make us hold: the sum of `Peer::held`.
@@ -124,34 +116,6 @@ struct Listener {
     door: Door,
     /// There may be guests at the door.
     accepting: bool,
-}
-
-struct Newest {
-    part: Arc<Part>,
-    /// It says that it is to be turned for that.
-    turned: bool,
-    /// When it is shown once more because no other has come; none when it was.
-    repeat_at: Option<Instant>,
-}
-
-impl Newest {
-    /// Pixels, as it is shown.
-    fn width(&self) -> u32 {
-        self.part.frame.size.0
-    }
-
-    /// What it comes to for a peer.
-    fn rendition(&self, peer: &Peer) -> Rendition {
-        peer.wish.rendition(self.width(), self.turned)
-    }
-
-    /// The newest there is as a peer asked for it.
-    fn seen_by<'a>(&'a self, peer: &Peer, scaling: &'a Scaling) -> Option<&'a Arc<Part>> {
-        match self.rendition(peer) {
-            Rendition::AS_IS => Some(&self.part),
-            rendition => scaling.part(rendition),
-        }
-    }
 }
 
 // ---- start and end --------------------------------------------------------------------------
@@ -175,7 +139,9 @@ impl Server {
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         let own_name = uname().nodename().to_string_lossy().into_owned();
         let (disk, kept) = Disk::start(config, waker.clone())?;
-        let camera = camera::start(config, kept, waker.clone())?;
+        let slots = camera::start(config, kept, &waker)?;
+        let feed = |slot| Feed::new(slot, Scaling::new(config.quality, waker.clone()));
+        let feeds: Vec<Feed> = slots.into_iter().map(feed).collect();
         let mut addresses = Vec::new();
         for listener in &listeners {
             addresses.push(listener.door.to_string());
@@ -185,14 +151,10 @@ impl Server {
         supervisor.ready(&addresses, now.instant);
         Ok(Server {
             disk,
-            camera,
-            shutter: Shutter::new(config.every, now),
+            intervalometer: Intervalometer::new(feeds.len(), config.every, now),
             controls: Controls::new(config.save_controls.is_some(), now),
             stills: config.photo_size.is_some(),
-            frames: 0,
-            meter: Meter::default(),
             fps_asked: config.fps,
-            wanted_since: None,
             counts: Counts::default(),
             history: History::new(),
             started: now.instant,
@@ -204,7 +166,8 @@ impl Server {
             access,
             supervisor,
             viewers_max: config.max_viewers,
-            seats_max: seats(config.max_viewers),
+            seats_max: seats(config.max_viewers, feeds.len()),
+            feeds,
             poll,
             listeners,
             signals,
@@ -213,9 +176,6 @@ impl Server {
             touched: Vec::new(),
             accept_again: None,
             accept_fails: false,
-            newest: None,
-            scaling: Scaling::new(config.quality, waker),
-            scale_due: false,
             earliest: None,
             held: 0,
             buffer: Box::new([0; READ_BYTES]),
@@ -244,14 +204,16 @@ impl Server {
         log::info!("ending");
         self.supervisor.stopping(now.instant);
         self.listeners.clear(); // which closes them
-        self.camera.stop();
-        self.shutter.stop();
-        for asker in self.shutter.take_all() {
-            self.refuse(asker, Response::unavailable("This site is ending."), now);
-            if let Asker::Guest { ticket, .. } = asker
-                && let Some(seat) = self.seat_of(ticket)
-            {
-                self.drive(seat, now); // before it is closed
+        self.stop_interval();
+        for camera in self.cameras() {
+            self.feeds[camera].slot.stop();
+            for asker in self.feeds[camera].shutter.take_all() {
+                self.refuse(camera, asker, Response::unavailable("This site is ending."), now);
+                if let Asker::Guest { ticket, .. } = asker
+                    && let Some(seat) = self.seat_of(ticket)
+                {
+                    self.drive(seat, now); // before it is closed
+                }
             }
         }
         self.save_settings(now);
@@ -272,7 +234,7 @@ fn signals() -> io::Result<UnixStream> {
 }
 
 /// How many guests there is room for, with the soft limit on descriptors raised to the hard one.
-fn seats(viewers_max: usize) -> usize {
+fn seats(viewers_max: usize, cameras: usize) -> usize {
     let Rlimit { maximum, current } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
     let limit = match setrlimit(Resource::Nofile, raised) {
@@ -280,7 +242,8 @@ fn seats(viewers_max: usize) -> usize {
         Err(_) => current,
     };
     let descriptors = limit.map_or(usize::MAX, |limit| limit as usize);
-    (viewers_max + SPARE_SEATS).min(descriptors.saturating_sub(SPARE_DESCRIPTORS)).max(1)
+    let spare = SPARE_DESCRIPTORS + (cameras - 1) * CAMERA_DESCRIPTORS_MAX;
+    (viewers_max + SPARE_SEATS).min(descriptors.saturating_sub(spare)).max(1)
 }
 
 // ---- the turn -------------------------------------------------------------------------------
@@ -305,17 +268,13 @@ impl Server {
         for seat in std::mem::take(&mut self.touched) {
             self.drive(seat, now);
         }
-        if self.camera.demand() == 0 {
-            self.newest = None; // from here on it would be a picture of the past
-            self.scaling.clear();
-            self.meter = Meter::default();
-            self.wanted_since = None;
-        } else {
-            self.wanted_since.get_or_insert(now.instant);
+        for camera in self.cameras() {
+            self.feeds[camera].rest(now.instant);
+            self.scale(camera, now);
         }
-        self.scale(now);
         self.accept(now);
-        let done = self.disk.unfinished() == 0 && !self.camera.runs_program();
+        let programs = self.feeds.iter().any(|feed| feed.slot.runs_program());
+        let done = self.disk.unfinished() == 0 && !programs;
         self.over |= self.ending.is_some_and(|end| done || end <= now.instant);
         self.supervisor.turned(now.instant);
         Ok(())
@@ -326,11 +285,10 @@ impl Server {
         if !self.touched.is_empty() {
             return Some(Duration::ZERO);
         }
-        let repeat = self.newest.as_ref().and_then(|newest| newest.repeat_at);
-        let waits = [self.shutter.deadline(), self.controls.deadline(), self.supervisor.deadline()];
-        let times = [self.earliest, repeat, self.accept_again, self.ending];
-        let times = times.into_iter().chain(waits);
-        let first = times.flatten().min()?;
+        let clocks = [self.intervalometer.deadline(), self.controls.deadline()];
+        let times = [self.earliest, self.accept_again, self.ending, self.supervisor.deadline()];
+        let feeds = self.feeds.iter().filter_map(Feed::deadline);
+        let first = times.into_iter().chain(clocks).flatten().chain(feeds).min()?;
         Some(first.saturating_duration_since(Instant::now()))
     }
 
@@ -360,8 +318,9 @@ impl Server {
     fn deliver(&mut self, now: Now) {
         while let Some((ticket, answer)) = self.disk.done() {
             match (&ticket, &answer) {
-                (None, Answer::Photo(_, outcome)) => {
-                    self.shutter.note(outcome.as_ref().copied().map_err(String::as_str));
+                (None, Answer::Photo { camera, outcome, .. }) => {
+                    let outcome = outcome.as_ref().copied().map_err(String::as_str);
+                    self.intervalometer.note(*camera, outcome);
                 }
                 (_, Answer::Settings(outcome)) => self.controls.saved(outcome.clone(), now.instant),
                 _ => {}
@@ -370,7 +329,7 @@ impl Server {
             let peer = &mut self.peers[seat];
             peer.awaits_change = false;
             match answer {
-                Answer::Photo(response, _) => peer.conn.answer(response, now),
+                Answer::Photo { response, .. } => peer.conn.answer(response, now),
                 Answer::Page(response, file) => {
                     peer.conn.answer(response, now);
                     peer.file = file.filter(|_| peer.conn.pulls());
@@ -389,79 +348,23 @@ impl Server {
                 self.touch(seat);
             }
         }
-        self.controls.note(self.camera.take_kept());
-        while let Some((number, told)) = self.camera.take_told() {
-            self.answer_order(number, told, now);
-        }
-        match self.camera.take_still() {
-            Some(Still::Taken(frame)) => {
-                for asker in self.shutter.take_still(&frame) {
-                    self.develop(asker, &frame, now);
-                }
-                if self.shutter.want_still() {
-                    self.camera.want_still();
-                }
-            }
-            Some(Still::LikeStream) => self.shutter.give_up_stills(),
-            None => {}
-        }
-        if self.scaling.take() {
-            self.scale_due = true;
-            for seat in self.seats_that(|peer| peer.watch.is_some() && !peer.wish.is_none()) {
-                self.snap(seat, now);
-                self.touch(seat);
-            }
-        }
-        let shown = self.newest.as_ref().map(|newest| newest.part.frame.number);
-        let news = self.camera.newest().filter(|frame| Some(frame.number) != shown);
-        if let Some(frame) = news.filter(|_| self.camera.demand() > 0) {
-            self.show(frame, now);
-        }
-    }
-
-    /// A new frame is there: give it to all who wait for one.
-    fn show(&mut self, frame: Arc<Frame>, now: Now) {
-        let repeats = matches!(frame.picture, Picture::Live { .. });
-        let repeat_at = repeats.then(|| now.instant + REPEAT_AFTER);
-        if repeats {
-            self.meter.count(now.instant);
-        }
-        self.frames = frame.number;
-        self.note_sample(now);
-        for asker in self.shutter.take(&frame) {
-            self.develop(asker, &frame, now);
-        }
-        let turned = !jpeg::orientation(frame.jpeg()).is_none();
-        if self.newest.as_ref().is_some_and(|newest| newest.width() != frame.size.0) {
-            self.scaling.clear();
-        }
-        self.newest = Some(Newest { part: Arc::new(Part::new(frame)), turned, repeat_at });
-        self.scale_due = true;
-        for seat in self.seats_that(|peer| peer.watch.is_some()) {
-            self.snap(seat, now);
-            self.touch(seat);
+        for camera in self.cameras() {
+            self.deliver_from(camera, now);
         }
     }
 
     /// Meet the deadlines that have come.
     fn expire(&mut self, now: Now) {
-        for asker in self.shutter.take_expired(now.instant) {
-            self.refuse(asker, Response::unavailable(NO_PICTURE), now);
+        for camera in self.cameras() {
+            for asker in self.feeds[camera].shutter.take_expired(now.instant) {
+                self.refuse(camera, asker, Response::unavailable(NO_PICTURE), now);
+            }
+            self.repeat(camera, now);
         }
         for caller in self.controls.take_expired(now.instant) {
             self.answer_caller(&caller, Response::unavailable(NO_ANSWER), now);
         }
-        if self.shutter.is_due(now.instant) {
-            self.press(Asker::Clock, now);
-        }
-        if let Some(newest) = &mut self.newest
-            && newest.repeat_at.is_some_and(|at| at <= now.instant)
-        {
-            newest.repeat_at = None;
-            for seat in self.seats_that(|peer| peer.watch.is_some() && peer.gate.again.is_none()) {
-                self.repeat(seat, now);
-            }
-        }
+        self.press_by_clock(now);
         if self.earliest.is_none_or(|earliest| earliest > now.instant) {
             return;
         }
@@ -515,14 +418,7 @@ impl Server {
                     peer.conn.close(Close::Truncated);
                 }
             }
-            Need::Frame => {
-                let Some(newest) = &self.newest else { return false };
-                let part = newest.seen_by(peer, &self.scaling);
-                // A viewer who was busy when the last frame came has its own one made now.
-                let number = part.map(|part| part.frame.number);
-                self.scale_due |= number != Some(newest.part.frame.number);
-                return part.is_some_and(|part| peer.offer(part, now));
-            }
+            Need::Frame => return self.offer(seat, now),
             Need::HalfClose => peer.half_close(),
             Need::Close(reason) => self.close(seat, reason),
         }
@@ -617,39 +513,6 @@ impl Server {
         self.touch(seat);
     }
 
-    /// Send an idle viewer the last frame once more.
-    fn repeat(&mut self, seat: usize, now: Now) {
-        let peer = &mut self.peers[seat];
-        let Some(newest) = &self.newest else { return };
-        if let Some(part) = newest.seen_by(peer, &self.scaling) {
-            peer.conn.repeat(part, now);
-            self.touch(seat);
-        }
-    }
-
-    /// Have the newest frame made as others want it who could take it now. Last in what the turn
-    /// does for viewers: what is older than it was theirs until here.
-    fn scale(&mut self, now: Now) {
-        let Some(newest) = &self.newest else { return };
-        let frame = &newest.part.frame;
-        self.scaling.keep_only(frame.number);
-        if !std::mem::take(&mut self.scale_due) {
-            return;
-        }
-        let (mut asked, mut wanted) = (Renditions::default(), Renditions::default());
-        for (_, peer) in self.peers.iter().filter(|(_, peer)| !peer.wish.is_none()) {
-            let rendition = newest.rendition(peer);
-            asked.add(rendition);
-            if peer.wants(frame, now) {
-                wanted.add(rendition);
-            }
-        }
-        match asked.count() {
-            0 => self.scaling.clear(),
-            _ => self.scaling.make(frame, wanted),
-        }
-    }
-
     /// Keep account of the memory that guests make us hold, and refuse the one who asks for more
     /// than there is.
     fn weigh(&mut self, seat: usize, now: Now) {
@@ -699,6 +562,11 @@ impl Server {
     fn note_deadline(&mut self, seat: usize) {
         let deadline = self.peers.get(seat).and_then(Peer::deadline);
         self.earliest = [self.earliest, deadline].into_iter().flatten().min();
+    }
+
+    /// Each of them.
+    fn cameras(&self) -> Range<usize> {
+        0..self.feeds.len()
     }
 
     fn seats_that(&self, chosen: impl Fn(&Peer) -> bool) -> Vec<usize> {

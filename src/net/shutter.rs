@@ -1,10 +1,9 @@
-//! Photos that wait for their frame, and the clock that asks for more of them.
+//! Photos of one camera that wait for their frame.
 //!
 //! A wait belongs to the house, not to the guest who pressed: if he leaves, the photo is saved all
-//! the same. Interval photos are taken on a grid of times, so that neither a slow disk nor a
-//! camera that is gone for a while makes them drift; what cannot be taken is skipped.
+//! the same.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use crate::disk::Ticket;
 use crate::frame::{Frame, Picture, Watch};
@@ -33,36 +32,13 @@ struct Wait {
     _watch: Watch,
 }
 
-/// Interval photos that are being taken.
-#[derive(Clone, Debug)]
-pub struct Interval {
-    pub every: Duration,
-    /// When the next one is due, and when it is over.
-    next: Instant,
-    end: Option<Instant>,
-    pub saved: u64,
-    pub skipped: u64,
-    /// Why the last one was skipped; none if it was saved.
-    pub trouble: Option<String>,
-}
-
 #[derive(Debug, Default)]
 pub struct Shutter {
     /// INVARIANT: at most `PHOTO_WAITS_MAX`, and one of them the clock's.
     waits: Vec<Wait>,
-    interval: Option<Interval>,
 }
 
 impl Shutter {
-    /// With interval photos from the start on, if `every` is given.
-    pub fn new(every: Option<Duration>, now: Now) -> Shutter {
-        let mut shutter = Shutter::default();
-        if let Some(every) = every {
-            shutter.start(every, None, now);
-        }
-        shutter
-    }
-
     /// Wait for a frame, `still` for one in the size of photos; false if too many wait.
     pub fn press(&mut self, asker: Asker, watch: Watch, still: bool, now: Now) -> bool {
         let room = self.waits.len() < PHOTO_WAITS_MAX;
@@ -112,91 +88,19 @@ impl Shutter {
         self.waits.extract_if(.., |wait| chosen(wait)).map(|wait| wait.asker).collect()
     }
 
-    /// When something is due that has not to do with a frame.
+    /// When the first of them has waited in vain.
     pub fn deadline(&self) -> Option<Instant> {
-        let waits = self.waits.iter().map(|wait| wait.until);
-        let interval = self.interval.iter();
-        waits.chain(interval.flat_map(|i| i.end.into_iter().chain([i.next]))).min()
+        self.waits.iter().map(|wait| wait.until).min()
     }
 
-    pub fn interval(&self) -> Option<&Interval> {
-        self.interval.as_ref()
+    /// Whether the clock's photo waits.
+    pub fn awaits_clock(&self) -> bool {
+        self.waits.iter().any(|wait| wait.asker == Asker::Clock)
     }
 
-    /// Take interval photos from now on, for so long or until they are stopped.
-    pub fn start(&mut self, every: Duration, length: Option<Duration>, now: Now) {
-        log::info!("interval photos: one every {} s", every.as_secs_f64());
-        self.interval = Some(Interval {
-            every,
-            next: now.instant,
-            end: length.map(|length| now.instant + length),
-            saved: 0,
-            skipped: 0,
-            trouble: None,
-        });
-    }
-
-    pub fn stop(&mut self) {
+    /// The clock wants no photo any more.
+    pub fn forget_clock(&mut self) {
         self.waits.retain(|wait| wait.asker != Asker::Clock);
-        if let Some(Interval { saved, skipped, .. }) = self.interval.take() {
-            log::info!("interval photos: over; {saved} saved, {skipped} skipped");
-        }
-    }
-
-    /// Whether an interval photo is to be taken now.
-    pub fn is_due(&mut self, now: Instant) -> bool {
-        let Some(interval) = &mut self.interval else { return false };
-        if interval.end.is_some_and(|end| end <= now) {
-            self.stop();
-            return false;
-        }
-        if !interval.strike(now) {
-            return false;
-        }
-        let waits = self.waits.iter().any(|wait| wait.asker == Asker::Clock);
-        if waits {
-            interval.skipped += 1; // if there is trouble, the one before it will tell
-        }
-        !waits
-    }
-
-    /// What became of an interval photo.
-    pub fn note(&mut self, outcome: Result<(), &str>) {
-        let Some(interval) = &mut self.interval else { return };
-        match outcome {
-            Ok(()) => {
-                interval.saved += 1;
-                if interval.trouble.take().is_some() {
-                    log::info!("interval photos: they go on; {} skipped so far", interval.skipped);
-                }
-            }
-            Err(reason) => {
-                interval.skipped += 1;
-                if interval.trouble.as_deref() != Some(reason) {
-                    log::warn!("interval photo skipped: {reason}");
-                    interval.trouble = Some(reason.to_owned());
-                }
-            }
-        }
-    }
-}
-
-impl Interval {
-    /// When it is over, by the clock on the wall as it is now.
-    pub fn until(&self, now: Now) -> Option<SystemTime> {
-        now.wall.checked_add(self.end?.saturating_duration_since(now.instant))
-    }
-
-    /// Whether a time of the grid has come; times that were missed are skipped.
-    fn strike(&mut self, now: Instant) -> bool {
-        if now < self.next {
-            return false;
-        }
-        let missed = (now - self.next).as_nanos() / self.every.as_nanos().max(1);
-        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
-        self.skipped += u64::from(missed);
-        self.next += self.every.saturating_mul(missed) + self.every;
-        true
     }
 }
 
@@ -205,38 +109,10 @@ mod tests {
     use super::*;
     use crate::frame::FrameSlot;
     use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
 
     fn at(instant: Instant) -> Now {
         Now { instant, wall: SystemTime::UNIX_EPOCH }
-    }
-
-    #[test]
-    fn interval_photos_keep_to_their_grid() {
-        let start = Instant::now();
-        let second = Duration::from_secs(1);
-        let mut shutter = Shutter::default();
-        shutter.start(10 * second, Some(100 * second), at(start));
-        // Always late, by up to nine seconds, and once by more than a whole interval.
-        let looks = [0, 1, 19, 20, 21, 52, 60, 69, 70, 71, 99, 100, 101];
-        let taken: Vec<u32> =
-            looks.into_iter().filter(|s| shutter.is_due(start + second * *s)).collect();
-        assert_eq!(taken, [0, 19, 20, 52, 60, 70, 99]);
-        assert!(shutter.interval().is_none(), "it ended by itself");
-    }
-
-    #[test]
-    fn what_is_missed_is_counted_and_said_once() {
-        let start = Instant::now();
-        let mut shutter = Shutter::default();
-        shutter.start(Duration::from_secs(1), None, at(start));
-        assert!(shutter.is_due(start + Duration::from_secs(5)));
-        assert_eq!(shutter.interval().unwrap().skipped, 5);
-        shutter.note(Err("no camera"));
-        shutter.note(Err("no camera"));
-        assert_eq!(shutter.interval().unwrap().trouble.as_deref(), Some("no camera"));
-        shutter.note(Ok(()));
-        let interval = shutter.interval().unwrap();
-        assert_eq!((interval.saved, interval.skipped, &interval.trouble), (1, 7, &None));
     }
 
     #[test]

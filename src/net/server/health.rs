@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::Server;
-use crate::disk::{Drops, Facts, Memory, Sample, Task, Viewer};
-use crate::frame::{Frame, Picture};
+use crate::disk::{CameraFacts, Drops, Facts, Memory, Sample, Task, Viewer};
+use crate::frame::Frame;
 use crate::http::Now;
 use crate::http::response::{Response, Status};
-use crate::limits::{FRAME_TIME_MAX, HISTORY_MAX, HISTORY_STEP, SNAPSHOT_TIME_MAX};
+use crate::limits::{HISTORY_MAX, HISTORY_STEP};
 use crate::net::peer::Peer;
 
 /// What has happened since the start, of those who have gone too.
@@ -82,7 +82,8 @@ impl Server {
     /// Note how it stands, from time to time, while frames come.
     pub(super) fn note_sample(&mut self, now: Now) {
         if self.history.is_due(now.instant) {
-            let fps = self.meter.fps(now.instant).unwrap_or(0.0);
+            let rates = self.feeds.iter().filter_map(|feed| feed.meter.fps(now.instant));
+            let fps = rates.sum();
             self.history.note(fps, self.viewers(), now.instant);
         }
     }
@@ -92,31 +93,17 @@ impl Server {
     }
 
     /// What is known here; the disk adds what it knows. Addresses are for operators.
-    pub(super) fn facts(&self, seat: usize, now: Now) -> Facts {
-        let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
-        let drops = &self.camera.drops;
-        let drops = Drops {
-            damaged: count(&drops.flagged),
-            empty: count(&drops.empty),
-            broken: count(&drops.broken),
-            skipped: count(&drops.skipped),
-        };
+    fn facts(&self, seat: usize, now: Now) -> Facts {
         let mut counts = self.counts;
         self.peers.iter().for_each(|(_, peer)| counts.add(peer));
         let operator = self.peers[seat].conn.request().is_some_and(|request| request.may_change);
-        let newest = self.newest.as_ref().map(|newest| &*newest.part.frame);
         let watching = self.peers.iter().filter_map(|(_, peer)| {
-            let newest = newest.map_or(0, |frame| frame.number);
+            let newest = self.feeds[peer.camera].newest.as_ref();
+            let newest = newest.map_or(0, |newest| newest.part.frame.number);
             viewer(peer, operator, newest, now)
         });
-        let age = |frame: &Frame| now.instant.saturating_duration_since(frame.taken);
         Facts {
-            camera: self.camera.state(),
-            fps_asked: self.fps_asked,
-            fps_real: self.meter.fps(now.instant),
-            age: newest.filter(|frame| is_live(frame)).map(|frame| age(frame).as_secs_f64()),
-            frames: self.frames,
-            drops,
+            cameras: self.cameras().map(|camera| self.camera_facts(camera, now)).collect(),
             viewers: self.viewers(),
             watching: watching.collect(),
             connections: self.peers.len(),
@@ -133,6 +120,28 @@ impl Server {
         }
     }
 
+    fn camera_facts(&self, camera: usize, now: Now) -> CameraFacts {
+        let feed = &self.feeds[camera];
+        let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
+        let drops = &feed.slot.drops;
+        let age = |frame: &Frame| now.instant.saturating_duration_since(frame.taken);
+        let watches = |peer: &Peer| peer.watches(camera) && peer.conn.viewing().is_some();
+        CameraFacts {
+            state: feed.slot.state(),
+            fps_asked: self.fps_asked,
+            fps_real: feed.meter.fps(now.instant),
+            age: feed.live().map(|frame| age(frame).as_secs_f64()),
+            frames: feed.frames,
+            drops: Drops {
+                damaged: count(&drops.flagged),
+                empty: count(&drops.empty),
+                broken: count(&drops.broken),
+                skipped: count(&drops.skipped),
+            },
+            viewers: self.peers.iter().filter(|(_, peer)| watches(peer)).count(),
+        }
+    }
+
     pub(super) fn show_status(&mut self, seat: usize, now: Now) {
         let Some(request) = self.peers[seat].conn.request() else { return };
         let (page, lang) = (request.wants_page, request.lang);
@@ -145,38 +154,23 @@ impl Server {
         self.ask_disk(seat, Task::Metrics(facts), now);
     }
 
-    /// 200 while frames flow, or nobody asks for any.
+    /// 200 while frames flow of all cameras of which somebody asks for some.
     pub(super) fn show_health(&mut self, seat: usize, now: Now) {
-        let response = match self.trouble(now.instant) {
-            None => Response::sentence(Status::Ok, "ok"),
-            Some(reason) => {
-                Response::unavailable(&format!("The camera gives no picture: {reason}."))
-            }
+        let troubles = self.feeds.iter().map(|feed| feed.trouble(now.instant));
+        let ill: Vec<String> = match self.feeds.len() {
+            1 => troubles.flatten().map(|r| format!("The camera gives no picture: {r}.")).collect(),
+            _ => troubles
+                .enumerate()
+                .filter_map(|(n, reason)| Some((n + 1, reason?)))
+                .map(|(n, reason)| format!("Camera {n} gives no picture: {reason}."))
+                .collect(),
+        };
+        let response = match ill.is_empty() {
+            true => Response::sentence(Status::Ok, "ok"),
+            false => Response::unavailable(&ill.join(" ")),
         };
         self.peers[seat].conn.answer(response, now);
     }
-
-    /// Why no frames flow, although somebody asks for them.
-    fn trouble(&self, now: Instant) -> Option<String> {
-        let since = self.wanted_since?;
-        match &self.newest {
-            Some(newest) => match &newest.part.frame.picture {
-                Picture::NoSignal { reason } => Some(reason.to_string()),
-                // A camera of a low rate, and one that has just come back, are not ill.
-                Picture::Live { .. } => {
-                    let age = now.saturating_duration_since(newest.part.frame.taken);
-                    let old = age > FRAME_TIME_MAX + FRAME_TIME_MAX;
-                    old.then(|| format!("the last one is {:.0} s old", age.as_secs_f64()))
-                }
-            },
-            None if now < since + SNAPSHOT_TIME_MAX => None, // it is starting
-            None => Some("there has been none yet".to_owned()),
-        }
-    }
-}
-
-fn is_live(frame: &Frame) -> bool {
-    matches!(frame.picture, Picture::Live { .. })
 }
 
 /// `newest`: the number of the last frame.
@@ -187,6 +181,7 @@ fn viewer(peer: &Peer, operator: bool, newest: u64, now: Now) -> Option<Viewer> 
     let shown = |age: std::time::Duration| age.as_secs_f64();
     Some(Viewer {
         address: operator.then(|| peer.client().to_string()),
+        camera: peer.camera + 1,
         seconds: viewing.time(now.instant).as_secs(),
         width: peer.wish.width,
         fps: viewing.fps(now.instant),
