@@ -10,34 +10,14 @@
 const STALL = [2500, 20000]; // ms without change until a snapshot is asked: at first, at most
 const RETRY = [500, 10000]; // ms between attempts
 
+const STREAMS = 4; // beside which a browser, with its six connections, can ask for more
+
 const $ = id => document.getElementById(id);
 const root = document.documentElement;
 const words = $('info').dataset;
-let picture = $('picture'); // <img>, or <canvas> for a last picture
-let wake = () => {};
-
-const nap = ms => new Promise(done => {
-  const timer = setTimeout(done, ms);
-  wake = () => { clearTimeout(timer); done(); };
-});
+let views, chosen;
 
 const limit = ms => AbortSignal.timeout && AbortSignal.timeout(ms);
-
-function say(state, text = words[state]) {
-  root.dataset.state = state;
-  $('lost').hidden = state !== 'lost';
-  if ($('status').textContent !== text) $('status').textContent = text;
-}
-
-function show(next) {
-  if (next !== picture) {
-    next.id = picture.id;
-    picture.replaceWith(next);
-    picture = next;
-  }
-  const [w, h] = [next.naturalWidth || next.width, next.naturalHeight || next.height];
-  root.style.setProperty('--shape', w / h);
-}
 
 function copy(img, w, h) {
   const canvas = document.createElement('canvas');
@@ -48,92 +28,158 @@ function copy(img, w, h) {
 
 const look = img => copy(img, 64, 36).toDataURL();
 
-// Ends a stream; its last picture stays.
-function hold(img) {
-  if (img === picture && img.naturalWidth) show(copy(img, img.naturalWidth, img.naturalHeight));
-  img.removeAttribute('src');
-}
-
-// A picture of this moment; null if the server has none; throws if it does not answer.
-async function snapshot() {
-  const reply = await fetch('snapshot?max_age=200', { signal: limit(8000) });
-  if (!reply.ok) {
-    say('dark');
-    return null;
+// One camera's picture, and how it is looked at, which is remembered where the browser allows it.
+class View {
+  constructor(figure, at) {
+    const frame = figure.firstElementChild, picture = frame.firstElementChild;
+    Object.assign(this, { figure, frame, picture, at }); // later a <canvas>, for a last picture
+    this.say('connecting');
+    this.feed = picture.getAttribute('src');
+    this.key = 'view' + (at || '');
+    this.pose = [0, false]; // quarters, mirrored
+    try { this.pose = JSON.parse(localStorage[this.key]); } catch (_) {}
+    figure.onclick = figure.onchange = () => choose(this);
   }
-  const img = new Image();
-  img.src = URL.createObjectURL(await reply.blob());
-  await img.decode();
-  URL.revokeObjectURL(img.src);
-  return img;
-}
 
-// Shows a stream until it ends or the page is hidden; true if it moved.
-async function stream(img) {
-  let seen, moved = false, since = Date.now(), patience = STALL[0];
-  img.onload = img.onerror = () => wake();
-  while (!document.hidden) {
-    if (img.complete) {
-      if (!img.naturalWidth) break;
-      img.onload = null;
-      show(img);
-      const now = look(img);
-      if (now !== seen) {
-        moved = !!seen;
-        [seen, since, patience] = [now, Date.now(), STALL[0]];
-        say('live');
+  path(what) { return this.feed.replace('video_feed', what); }
+
+  nap(ms) {
+    return new Promise(done => {
+      const timer = setTimeout(done, ms);
+      this.wake = () => { clearTimeout(timer); done(); };
+    });
+  }
+
+  say(state, text = words[state]) {
+    this.figure.dataset.state = state;
+    this.text = text;
+    if (this === chosen) tell();
+  }
+
+  show(next) {
+    if (next !== this.picture) {
+      [next.id, next.className] = [this.picture.id, 'picture'];
+      this.picture.replaceWith(next);
+      this.picture = next;
+    }
+    const [w, h] = [next.naturalWidth || next.width, next.naturalHeight || next.height];
+    this.figure.style.setProperty('--shape', w / h);
+  }
+
+  // Ends a stream; its last picture stays.
+  hold(img) {
+    const [w, h] = [img.naturalWidth, img.naturalHeight];
+    if (img === this.picture && w) this.show(copy(img, w, h));
+    img.removeAttribute('src');
+  }
+
+  // A picture of this moment; null if the server has none; throws if it does not answer.
+  async snapshot() {
+    const reply = await fetch(this.path('snapshot') + '?max_age=200', { signal: limit(8000) });
+    if (!reply.ok) {
+      this.say('dark');
+      return null;
+    }
+    const img = new Image();
+    img.src = URL.createObjectURL(await reply.blob());
+    await img.decode();
+    URL.revokeObjectURL(img.src);
+    return img;
+  }
+
+  // Shows a stream until it ends or the page is hidden; true if it moved.
+  async stream(img) {
+    let seen, moved = false, since = Date.now(), patience = STALL[0];
+    img.onload = img.onerror = () => this.wake();
+    while (!document.hidden) {
+      if (img.complete) {
+        if (!img.naturalWidth) break;
+        img.onload = null;
+        this.show(img);
+        const now = look(img);
+        if (now !== seen) {
+          moved = !!seen;
+          [seen, since, patience] = [now, Date.now(), STALL[0]];
+          this.say('live');
+        }
       }
-    }
-    if (Date.now() - since > patience) {
-      const fresh = await snapshot();
-      await nap(500);
-      if (!seen || fresh && look(fresh) !== seen && look(img) === seen) break;
-      [since, patience] = [Date.now(), Math.min(patience * 2, STALL[1])];
-    }
-    await nap(1000);
-  }
-  return moved;
-}
-
-// One snapshot after the other, where the stream does not run.
-async function poll(ms) {
-  for (const end = Date.now() + ms; !document.hidden && Date.now() < end;) {
-    const fresh = await snapshot();
-    if (fresh) {
-      show(fresh);
-      say('live', words.polled);
-    }
-    await nap(fresh ? 100 : 2000);
-  }
-}
-
-async function run() {
-  let img = picture, stuck = 0, retry = RETRY[0];
-  say('connecting');
-  for (;;) {
-    try {
-      stuck = await stream(img) ? 0 : stuck + 1;
-      hold(img);
-      if (document.hidden) {
-        say('paused');
-        while (document.hidden) await nap(1e9);
-        stuck = 0;
-        say('connecting');
-      } else if (stuck > 1) {
-        await poll(15000 * stuck);
-      } else {
-        await snapshot();
+      if (Date.now() - since > patience) {
+        const fresh = await this.snapshot();
+        await this.nap(500);
+        if (!seen || fresh && look(fresh) !== seen && look(img) === seen) break;
+        [since, patience] = [Date.now(), Math.min(patience * 2, STALL[1])];
       }
-      retry = RETRY[0];
-    } catch (_) {
-      hold(img);
-      say('lost');
-      await nap(retry);
-      retry = Math.min(retry * 2, RETRY[1]);
+      await this.nap(1000);
     }
-    img = new Image();
-    img.src = 'video_feed?' + Date.now();
+    return moved;
   }
+
+  // One snapshot after the other, where the stream does not run.
+  async poll(ms, pause) {
+    for (const end = Date.now() + ms; !document.hidden && Date.now() < end;) {
+      const fresh = await this.snapshot();
+      if (fresh) {
+        this.show(fresh);
+        this.say('live', words.polled);
+      }
+      await this.nap(fresh ? pause : 2000);
+    }
+  }
+
+  async run() {
+    let img = this.picture, stuck = 0, retry = RETRY[0];
+    const streams = this.at < STREAMS;
+    if (!streams) img.removeAttribute('src');
+    for (;;) {
+      try {
+        if (streams) {
+          stuck = await this.stream(img) ? 0 : stuck + 1;
+          this.hold(img);
+        } else {
+          await this.poll(1e9, 1000);
+        }
+        if (document.hidden) {
+          this.say('paused');
+          while (document.hidden) await this.nap(1e9);
+          stuck = 0;
+          this.say('connecting');
+        } else if (stuck > 1) {
+          await this.poll(15000 * stuck, 100);
+        } else {
+          await this.snapshot();
+        }
+        retry = RETRY[0];
+      } catch (_) {
+        this.hold(img);
+        this.say('lost');
+        await this.nap(retry);
+        retry = Math.min(retry * 2, RETRY[1]);
+      }
+      img = new Image();
+      if (streams) img.src = this.feed + '?' + Date.now();
+    }
+  }
+}
+
+function tell() {
+  const { state } = chosen.figure.dataset;
+  root.dataset.state = state;
+  $('lost').hidden = state !== 'lost';
+  if ($('status').textContent !== chosen.text) $('status').textContent = chosen.text;
+}
+
+// Which of several cameras the tools are for.
+function choose(view) {
+  chosen = view;
+  view.figure.append($('glass'));
+  if (views.length > 1) {
+    for (const one of views) one.figure.classList.toggle('chosen', one === view);
+    view.figure.querySelector('input').checked = true;
+    $('snapshot').href = view.path('snapshot');
+    $('controls').href = view.path('controls');
+  }
+  tell();
+  pose();
 }
 
 // What the server knows: numbers beside the state, and the camera's time.
@@ -147,7 +193,7 @@ async function ask() {
     const headers = { Accept: 'application/json' };
     const reply = await fetch('status', { headers, signal: limit(8000) });
     if (!reply.ok) throw reply;
-    const { camera, viewers, time } = await reply.json();
+    const { cameras, time } = await reply.json(), { viewers, ...camera } = cameras[chosen.at];
     if (camera.test) stats.push(words.test);
     if (camera.fps_real) stats.push(put(words.fps, camera.fps_real.toFixed(1)));
     stats.push(put(viewers === 1 ? words.viewer : words.viewers, viewers));
@@ -169,17 +215,17 @@ async function ask() {
   }
 })();
 
-// The tools. The view is remembered, where the browser allows it.
-let turns = 0, mirrored = false, clocked = false;
-try { [turns, mirrored, clocked = false] = JSON.parse(localStorage.view); } catch (_) {}
+// The tools.
+let clocked = false;
 
 function pose() {
-  root.classList.toggle('quarter', turns % 2);
-  $('frame').style.transform = `scaleX(${mirrored ? -1 : 1}) rotate(${turns * 90}deg)`;
+  const [turns, mirrored] = chosen.pose;
+  chosen.figure.classList.toggle('quarter', turns % 2);
+  chosen.frame.style.transform = `scaleX(${mirrored ? -1 : 1}) rotate(${turns * 90}deg)`;
   $('flip').setAttribute('aria-pressed', mirrored);
   $('clock').setAttribute('aria-pressed', clocked);
   tick();
-  try { localStorage.view = JSON.stringify([turns, mirrored, clocked]); } catch (_) {}
+  try { localStorage[chosen.key] = JSON.stringify([turns, mirrored, clocked]); } catch (_) {}
 }
 
 function tick() {
@@ -195,8 +241,12 @@ function fill(on) {
   $('full').setAttribute('aria-pressed', on);
 }
 
-$('turn').onclick = () => { turns = (turns + (mirrored ? 3 : 1)) % 4; pose(); };
-$('flip').onclick = () => { mirrored = !mirrored; pose(); };
+$('turn').onclick = () => {
+  const [turns, mirrored] = chosen.pose;
+  chosen.pose[0] = (turns + (mirrored ? 3 : 1)) % 4;
+  pose();
+};
+$('flip').onclick = () => { chosen.pose[1] = !chosen.pose[1]; pose(); };
 $('clock').onclick = () => { clocked = !clocked; pose(); };
 $('stage').ondblclick = $('full').onclick = () => {
   fill(!root.classList.contains('full'));
@@ -233,12 +283,13 @@ function saved(name) {
 
 $('photo').form.onsubmit = async e => {
   e.preventDefault();
-  const photo = $('photo');
+  const photo = $('photo'), { picture } = chosen;
   if (photo.getAttribute('aria-busy') === 'true') return;
   photo.setAttribute('aria-busy', true);
   try {
     const headers = { Accept: 'application/json' };
-    const reply = await fetch(e.target.action, { method: 'POST', headers, signal: limit(20000) });
+    const body = new URLSearchParams(new FormData(e.target));
+    const reply = await fetch(e.target.action, { method: 'POST', headers, body, signal: limit(20000) });
     if (reply.ok) {
       saved((await reply.json()).name);
       picture.animate({ opacity: [.1, 1] }, 300);
@@ -257,6 +308,7 @@ onkeydown = e => {
   const key = e.key.toLowerCase();
   if (key === 'escape') fill(false);
   else if (keys[key]) $(keys[key]).click();
+  else if (views[key - 1]) choose(views[key - 1]);
 };
 
 let doze;
@@ -267,6 +319,11 @@ onpointermove = onpointerdown = onkeyup = () => {
 };
 
 for (const id of ['turn', 'flip', 'clock', 'full']) $(id).hidden = false;
-for (const name of ['visibilitychange', 'online']) addEventListener(name, () => wake());
-pose();
-run();
+views = [...document.querySelectorAll('figure')].map((figure, at) => new View(figure, at));
+for (const name of ['visibilitychange', 'online']) {
+  addEventListener(name, () => views.forEach(view => view.wake()));
+}
+clocked = views[0].pose[2] || false;
+views.forEach(choose);
+choose(views[0]);
+views.forEach(view => view.run());
