@@ -121,12 +121,10 @@ fn look(request: &Request, path: &str, cameras: usize) -> Action {
     let lang = request.lang;
     let photo = |root: &str| path.strip_prefix(root).map(PhotoName::parse);
     let action = request.query_value("action");
-    let (path, camera) = match numbered(path) {
-        None => (path, 0),
-        Some((path, number)) => match camera(number, cameras) {
-            Ok(camera) => (path, camera),
-            Err(refusal) => return refuse(refusal),
-        },
+    let (path, number) = numbered(path).unwrap_or((path, "1"));
+    let camera = match camera(number, cameras) {
+        Ok(camera) => camera,
+        Err(refusal) => return refuse(refusal),
     };
     match (path, action.as_deref()) {
         ("/video_feed" | "/stream" | "/stream.mjpg", _) | ("/", Some("stream")) => {

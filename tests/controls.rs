@@ -427,6 +427,40 @@ fn two_cameras_are_told_apart(camera: &mut UsbCamera, file: &Path) {
     let saved: Value = serde_json::from_slice(&fs::read(file).expect("the file")).expect("JSON");
     let cameras: Vec<&String> = saved.as_object().expect("cameras").keys().collect();
     assert_eq!(cameras.len(), 3, "{cameras:?}");
+
+    // Both at once, with what was saved of each alone.
+    let first = camera.node();
+    let first = first.to_str().expect("a plain path");
+    let small = ["--size", "640x480", "--fps", "5"];
+    let both = ["--camera", first, "--camera", node, "--save-controls", file];
+    let both = [&both[..], &small].concat();
+    let list = |server: &Server, number| {
+        let reply = server.get(&format!("/controls/{number}")).expect(200);
+        serde_json::from_slice::<Value>(&reply.body).expect("JSON")
+    };
+    let server = Server::start(&both);
+    assert_eq!(of(&list(&server, 1), BRIGHTNESS)["value"], 11);
+    assert_eq!(of(&list(&server, 2), CONTRAST)["value"], 12);
+    let paths = ["/video_feed/1", "/video_feed/2"];
+    let mut streams = paths.map(|path| Stream::open(server.addr(), path));
+    streams.iter_mut().for_each(|stream| (0..3).for_each(|_| drop(stream.frame())));
+    post(&server, "controls/2", &format!("id={BRIGHTNESS}&value=13")).expect(200);
+    assert_eq!((told(camera, BRIGHTNESS), told(&mut other, BRIGHTNESS)), (11, 13));
+    let back = "Content-Length: 9\r\nAccept: text/html\r\n\r\nreset=all";
+    let form = format!("POST /controls/2 HTTP/1.0\r\n{back}");
+    let reply = server.ask(form.as_bytes()).expect(303);
+    assert_eq!(reply.header("Location"), Some("2"), "from where the page is");
+    assert_eq!((told(camera, BRIGHTNESS), told(&mut other, BRIGHTNESS)), (11, 0));
+    post(&server, "controls/2", &format!("id={BRIGHTNESS}&value=14")).expect(200);
+    drop(streams);
+    server.stop();
+    let server = Server::start(&both);
+    for (number, value) in [(1, 11), (2, 14)] {
+        let list = list(&server, number);
+        let brightness = of(&list, BRIGHTNESS);
+        assert_eq!((&brightness["value"], &brightness["kept"]), (&json!(value), &json!(true)));
+    }
+    server.stop();
 }
 
 fn a_camera_that_hangs_stops_nobody_else(camera: &mut UsbCamera, file: &Path) {

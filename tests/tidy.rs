@@ -13,7 +13,7 @@ const LINE_CHARS_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 70;
 /// Style sheets and scripts of all pages together. No page loads all of them; that of the controls
 /// has 7 kB of its own, since it has a field for each kind of value, and sends while one slides.
-const WWW_BYTES_MAX: u64 = 39_200;
+const WWW_BYTES_MAX: u64 = 39_400;
 
 /// A source file, its room, and its lines without the tests at the bottom.
 struct Source {

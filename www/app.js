@@ -179,6 +179,7 @@ function choose(view) {
     $('controls').href = view.path('controls');
   }
   tell();
+  count();
   pose();
 }
 
@@ -187,20 +188,33 @@ let ahead; // ms that the camera's wall clock, read as if it were UTC, is ahead 
 
 const put = (text, value) => text.replace('{}', value);
 
+let known = []; // of the cameras
+
 async function ask() {
-  const stats = [];
   try {
     const headers = { Accept: 'application/json' };
     const reply = await fetch('status', { headers, signal: limit(8000) });
     if (!reply.ok) throw reply;
-    const { cameras, time } = await reply.json(), { viewers, ...camera } = cameras[chosen.at];
-    if (camera.test) stats.push(words.test);
-    if (camera.fps_real) stats.push(put(words.fps, camera.fps_real.toFixed(1)));
-    stats.push(put(viewers === 1 ? words.viewer : words.viewers, viewers));
+    const { cameras, time } = await reply.json();
+    known = cameras;
     const now = Date.parse(time.replace(/(Z|[+-]\d\d:?\d\d)$/, 'Z')) - Date.now();
     // Whole seconds and a slow way make an answer late, never early.
     if (!(ahead > now && ahead < now + 3000)) ahead = now;
-  } catch (_) {}
+  } catch (_) {
+    known = [];
+  }
+  count();
+}
+
+// What is known of the camera that is chosen.
+function count() {
+  const stats = [], camera = known[chosen.at];
+  if (camera) {
+    const { test, fps_real: fps, viewers } = camera;
+    if (test) stats.push(words.test);
+    if (fps) stats.push(put(words.fps, fps.toFixed(1)));
+    stats.push(put(viewers === 1 ? words.viewer : words.viewers, viewers));
+  }
   $('stats').replaceChildren(...stats.map(stat => {
     const span = document.createElement('span');
     span.textContent = stat;

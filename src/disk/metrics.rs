@@ -25,12 +25,13 @@ impl Metrics {
         kind: &str,
         name: &str,
         help: &str,
-        samples: &[(&str, V)],
+        samples: &[(impl AsRef<str>, V)],
     ) -> fmt::Result {
         let out = &mut self.0;
         writeln!(out, "# HELP {name} {help}")?;
         writeln!(out, "# TYPE {name} {kind}")?;
         for (labels, value) in samples {
+            let labels = labels.as_ref();
             match labels.is_empty() {
                 true => writeln!(out, "{name} {value}")?,
                 false => writeln!(out, "{name}{{{labels}}} {value}")?,
@@ -64,7 +65,7 @@ fn write(out: &mut Metrics, facts: &Facts, album: &Album) -> fmt::Result {
     out.metric("counter", "pistream_frames_missed_total", help, &missed)?;
     out.counter("pistream_sent_bytes_total", "Bytes given to sockets.", facts.bytes_sent)?;
     let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| format!("class=\"{class}\""));
-    let answers: Vec<(&str, u64)> = classes.iter().map(String::as_str).zip(facts.answers).collect();
+    let answers: Vec<(String, u64)> = classes.into_iter().zip(facts.answers).collect();
     let help = "Answers by the class of their status.";
     out.metric("counter", "pistream_answers_total", help, &answers)?;
     let help = "Wrong names and passwords.";
@@ -90,7 +91,6 @@ fn cameras(out: &mut Metrics, cameras: &[CameraFacts]) -> fmt::Result {
             let samples: Vec<(String, f64)> = labelled
                 .filter_map(|(n, camera)| Some((format!("camera=\"{}\"", n + 1), value(camera)?)))
                 .collect();
-            let samples: Vec<(&str, f64)> = samples.iter().map(|(l, v)| (l.as_str(), *v)).collect();
             match samples.is_empty() {
                 true => Ok(()),
                 false => out.metric(kind, name, help, &samples),
@@ -114,7 +114,6 @@ fn cameras(out: &mut Metrics, cameras: &[CameraFacts]) -> fmt::Result {
             .map(|(reason, count)| (format!("camera=\"{}\",reason=\"{reason}\"", n + 1), count))
     });
     let by_reason: Vec<(String, u64)> = by_reason.collect();
-    let by_reason: Vec<(&str, u64)> = by_reason.iter().map(|(l, v)| (l.as_str(), *v)).collect();
     let help = "Frames of the camera that were not shown.";
     out.metric("counter", "pistream_camera_drops_total", help, &by_reason)
 }

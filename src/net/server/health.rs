@@ -156,15 +156,14 @@ impl Server {
 
     /// 200 while frames flow of all cameras of which somebody asks for some.
     pub(super) fn show_health(&mut self, seat: usize, now: Now) {
-        let troubles = self.feeds.iter().map(|feed| feed.trouble(now.instant));
-        let ill: Vec<String> = match self.feeds.len() {
-            1 => troubles.flatten().map(|r| format!("The camera gives no picture: {r}.")).collect(),
-            _ => troubles
-                .enumerate()
-                .filter_map(|(n, reason)| Some((n + 1, reason?)))
-                .map(|(n, reason)| format!("Camera {n} gives no picture: {reason}."))
-                .collect(),
-        };
+        let ill = self.cameras().filter_map(|camera| {
+            let reason = self.feeds[camera].trouble(now.instant)?;
+            Some(match self.feeds.len() {
+                1 => format!("The camera gives no picture: {reason}."),
+                _ => format!("Camera {} gives no picture: {reason}.", camera + 1),
+            })
+        });
+        let ill: Vec<String> = ill.collect();
         let response = match ill.is_empty() {
             true => Response::sentence(Status::Ok, "ok"),
             false => Response::unavailable(&ill.join(" ")),
