@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use url::Url;
 use util::console::free_port;
-use util::numbered::{Camera, Taken, number_in, requests};
+use util::numbered::{Camera, Taken, number_in, soon};
 use util::{Folder, PATIENCE, Server, Started, Stream, long, until};
 
 /// The visitor's address. All of 127.0.0.0/8 is this machine; the proxies are at 127.0.0.1.
@@ -152,22 +152,19 @@ impl Site {
     /// Pictures come one by one, none is lost, and the Pi is told when the viewer leaves.
     #[track_caller]
     fn expect_stream(&self, pi: &Camera) {
-        let requests = requests(pi, "/camera/video_feed");
-        let mut taken = Taken::new(pi);
-        let mut curl = self.curl("video_feed");
-        curl.arg("--no-buffer").stdout(Stdio::piped());
-        let mut viewer = Started::new(curl, &self.folder.path().join("viewer")).expect("curl");
-        let (tell, pictures) = channel();
-        let out = viewer.stdout();
-        thread::spawn(move || util::parts(out, |part| tell.send(part.jpeg).is_ok()));
-        while !taken.is_enough() {
-            let jpeg = pictures.recv_timeout(PATIENCE).expect("the next picture");
-            taken.see_requests(requests(), pi);
-            taken.push(number_in(&jpeg).expect("one of ours"));
-        }
-        println!("{}: {}", self.base, taken.judge(false, pi).expect("as promised"));
-        assert_eq!(viewers(pi), 2);
-        drop(viewer);
+        let watch = || {
+            let mut taken = Taken::new(pi, "/camera/video_feed");
+            let mut curl = self.curl("video_feed");
+            curl.arg("--no-buffer").stdout(Stdio::piped());
+            let mut viewer = Started::new(curl, &self.folder.path().join("viewer"))?;
+            let (tell, pictures) = channel();
+            let out = viewer.stdout();
+            thread::spawn(move || util::parts(out, |part| tell.send(part.jpeg).is_ok()));
+            taken.fill(|| soon(&pictures)?.map(|jpeg| number_in(&jpeg)).transpose())?;
+            assert_eq!(viewers(pi), 2);
+            taken.judge(false)
+        };
+        println!("{}: {}", self.base, pi.unhurried(watch).expect("as promised"));
         assert!(until(PATIENCE, || (viewers(pi) == 1).then_some(())).is_some(), "it never left");
     }
 

@@ -1,5 +1,6 @@
 //! A camera whose pictures carry their number in blocks of black and white, which survive every
-//! decoder and every encoder behind it ([`Camera`], [`number`]).
+//! decoder and every encoder behind it ([`Camera`], [`number`]), and what is asked of a program that
+//! looks at them ([`Taken`]).
 //!
 //! The next picture is given out only when the one before has reached a viewer: however slow the
 //! machine is, the server never has to skip one. So a number that is missing was lost by somebody.
@@ -7,6 +8,7 @@
 use std::io::{PipeWriter, Write};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -20,10 +22,12 @@ use super::{Chance, PATIENCE, Server, Stream, decode, fed, until};
 pub const WIDTH: usize = 320;
 pub const HEIGHT: usize = 256; // whole macroblocks, to which some programs round
 /// From one picture to the next: 25 a second.
-pub const PERIOD: Duration = Duration::from_millis(40);
+const PERIOD: Duration = Duration::from_millis(40);
 
 /// Pictures that each program must take in a row.
-pub const TAKEN: usize = 100;
+const TAKEN: usize = 100;
+/// For a program's start and all its pictures, on a busy machine.
+const TIME_MAX: Duration = Duration::from_secs(3 * PATIENCE.as_secs());
 /// How old the last of them may be when the program hands it on: more, and it falls behind. What
 /// it keeps back for its own reasons, and a busy machine, are less.
 const AGE_MAX: Duration = Duration::from_secs(3);
@@ -113,10 +117,10 @@ impl Painter {
 
 /// What is remembered of a picture that was given out.
 #[derive(Clone, Copy)]
-pub struct Given {
-    pub at: Instant,
+struct Given {
+    at: Instant,
     /// Of its bytes.
-    pub checksum: u32,
+    checksum: u32,
 }
 
 /// The program with such a camera, which runs until this is dropped.
@@ -154,7 +158,7 @@ impl Camera {
     }
 
     /// A picture that was given out.
-    pub fn given(&self, number: u32) -> Given {
+    fn given(&self, number: u32) -> Given {
         self.given.lock().unwrap()[number as usize]
     }
 
@@ -164,9 +168,32 @@ impl Camera {
         given.iter().position(|given| given.checksum == checksum).map(|at| at as u32)
     }
 
+    /// Frames that passed viewers by because they, or the way to them, were busy.
+    fn late(&self) -> String {
+        let metrics = self.get("/metrics").expect(200).text();
+        let name = "pistream_frames_missed_total{reason=\"late\"} ";
+        metrics.lines().find_map(|line| line.strip_prefix(name)).expect("its counter").to_owned()
+    }
+
+    /// What an attempt brings in which the server let no frame pass a viewer by: a machine that
+    /// has no time for a viewer gets three.
+    pub fn unhurried<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, String>,
+    ) -> Result<T, String> {
+        for _ in 0..3 {
+            let late = self.late();
+            let result = attempt();
+            if self.late() == late {
+                return result;
+            }
+        }
+        Err("the server has left out pictures, three times".to_owned())
+    }
+
     /// Whether the machine was so slow that a picture may have been sent twice, as promised after
     /// half a second without a new one.
-    pub fn paused_after(&self, number: u32) -> bool {
+    fn paused_after(&self, number: u32) -> bool {
         let given = self.given.lock().unwrap();
         let next = given.get(number as usize + 1).map_or_else(Instant::now, |next| next.at);
         next - given[number as usize].at > REPEAT_AFTER * 3 / 4
@@ -208,47 +235,76 @@ fn feed(mut pipe: PipeWriter, mut viewer: Stream, given: &Mutex<Vec<Given>>, end
     }
 }
 
-/// The pictures that a program took.
-pub struct Taken {
+/// The pictures that a program takes.
+pub struct Taken<'a> {
+    camera: &'a Camera,
+    /// The end of a line of the log that tells of a request of the program, …
+    line: String,
+    /// … and where the log begins that is looked at.
+    logged: usize,
+    requests: usize,
     /// The number of the newest one when the program was started, …
     before: u32,
     /// … and when its last request was seen in the log.
     asked: u32,
-    requests: usize,
     /// Their numbers, and when they were handed on.
     pictures: Vec<(u32, Instant)>,
     /// How many of them are not the same as the one before.
-    pub different: usize,
+    different: usize,
 }
 
-impl Taken {
-    pub fn new(camera: &Camera) -> Taken {
+impl Taken<'_> {
+    /// To be called before the program starts, which will ask for `target`.
+    pub fn new<'a>(camera: &'a Camera, target: &str) -> Taken<'a> {
         let newest = camera.newest();
-        Taken { before: newest, asked: newest, requests: 0, pictures: Vec::new(), different: 0 }
-    }
-
-    /// So many requests are in the log by now.
-    pub fn see_requests(&mut self, requests: usize, camera: &Camera) {
-        if requests > self.requests {
-            (self.requests, self.asked) = (requests, camera.newest());
+        Taken {
+            camera,
+            line: format!("GET {target} 200"),
+            logged: camera.log().len(),
+            requests: 0,
+            before: newest,
+            asked: newest,
+            pictures: Vec::new(),
+            different: 0,
         }
     }
 
-    pub fn push(&mut self, number: u32) {
+    /// Take what comes until it is enough. `next` has the next number, or waits a moment for it.
+    pub fn fill(
+        &mut self,
+        mut next: impl FnMut() -> Result<Option<u32>, String>,
+    ) -> Result<(), String> {
+        let end = Instant::now() + TIME_MAX;
+        while self.different < TAKEN {
+            self.see_requests();
+            match next()? {
+                Some(number) => self.push(number),
+                None if Instant::now() < end => {}
+                None => return Err(format!("only {} pictures in {TIME_MAX:?}", self.different)),
+            }
+        }
+        Ok(())
+    }
+
+    fn see_requests(&mut self) {
+        let requests = self.camera.log()[self.logged..].matches(&self.line).count();
+        if requests > self.requests {
+            (self.requests, self.asked) = (requests, self.camera.newest());
+        }
+    }
+
+    fn push(&mut self, number: u32) {
         let same = self.pictures.last().is_some_and(|(last, _)| *last == number);
         self.different += usize::from(!same);
         self.pictures.push((number, Instant::now()));
     }
 
-    pub fn is_enough(&self) -> bool {
-        self.different >= TAKEN
-    }
-
     /// Whether they are as promised; a line for people.
-    pub fn judge(&self, by_its_clock: bool, camera: &Camera) -> Result<String, String> {
-        let Taken { before, asked, requests, .. } = *self;
+    pub fn judge(&self, by_its_clock: bool) -> Result<String, String> {
+        let Taken { camera, before, asked, requests, .. } = *self;
         let (first, _) = self.pictures[0];
-        if first < before {
+        // That one was given out, but may not have arrived.
+        if first + 1 < before {
             return Err(format!(
                 "picture {first} is older than the program, which began at {before}"
             ));
@@ -279,8 +335,11 @@ impl Taken {
     }
 }
 
-/// Counts the requests for a target from now on.
-pub fn requests<'a>(camera: &'a Camera, target: &str) -> impl Fn() -> usize + use<'a> {
-    let (logged, line) = (camera.log().len(), format!("GET {target} 200"));
-    move || camera.log()[logged..].matches(&line).count()
+/// What a channel brings soon: none yet, or an error when nothing will come any more.
+pub fn soon<T>(channel: &Receiver<T>) -> Result<Option<T>, String> {
+    match channel.recv_timeout(Duration::from_millis(5)) {
+        Ok(found) => Ok(Some(found)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => Err("it has ended".to_owned()),
+    }
 }
