@@ -37,12 +37,20 @@ pub struct Frame {
     /// The same by the wall clock.
     pub captured: SystemTime,
     pub picture: Picture,
-    /// Width and height in pixels, as it is shown.
-    pub size: (u32, u32),
+    pub shown: Shape,
     /// A whole JPEG, SOI to EOI.
     jpeg: Vec<u8>,
     /// Where the buffer goes when the last holder is done.
     pool: Option<SyncSender<Vec<u8>>>,
+}
+
+/// What a picture is shown as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+    /// What is stored is turned for that.
+    pub turned: bool,
 }
 
 impl Frame {
@@ -51,20 +59,20 @@ impl Frame {
         taken: Instant,
         captured: SystemTime,
         picture: Picture,
-        size: (u32, u32),
+        shown: Shape,
         jpeg: Vec<u8>,
         pool: Option<SyncSender<Vec<u8>>>,
     ) -> Frame {
-        Frame { number, taken, captured, picture, size, jpeg, pool }
+        Frame { number, taken, captured, picture, shown, jpeg, pool }
     }
 
     pub fn jpeg(&self) -> &[u8] {
         &self.jpeg
     }
 
-    /// The same frame in another JPEG, of this size.
-    pub fn with(&self, size: (u32, u32), jpeg: Vec<u8>) -> Frame {
-        Frame::new(self.number, self.taken, self.captured, self.picture.clone(), size, jpeg, None)
+    /// The same frame in another JPEG.
+    pub fn with(&self, shown: Shape, jpeg: Vec<u8>) -> Frame {
+        Frame::new(self.number, self.taken, self.captured, self.picture.clone(), shown, jpeg, None)
     }
 }
 
@@ -407,7 +415,7 @@ mod tests {
     fn frame(number: u64, pool: Option<SyncSender<Vec<u8>>>) -> Frame {
         let live = Picture::Live { settled: true };
         let (now, epoch) = (Instant::now(), SystemTime::UNIX_EPOCH);
-        Frame::new(number, now, epoch, live, (1, 1), vec![7; 10], pool)
+        Frame::new(number, now, epoch, live, Shape::default(), vec![7; 10], pool)
     }
 
     #[test]

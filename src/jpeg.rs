@@ -19,6 +19,7 @@ use turbojpeg::{
 };
 
 use self::orient::{Tiff, Turn};
+use crate::frame::Shape;
 use crate::limits::{DECODED_PIXELS_MAX, FRAME_BYTES_MAX, PIXELS_MAX, SCANS_MAX, SEGMENTS_MAX};
 
 // ---- mending --------------------------------------------------------------------------------
@@ -100,11 +101,11 @@ mod marker {
 ///
 /// Standard Huffman tables are put in where there are none; a picture inside the picture (an EXIF
 /// thumbnail) is taken out; what follows the end of the image is cut off; EXIF data says that it is
-/// to be shown with one `turn` more. All other bytes are the camera's own. Gives width and height
-/// in pixels, as it is shown. On `Err`, `out` holds nothing of use.
-pub fn mend(bytes: &[u8], turn: Turn, out: &mut Vec<u8>) -> Result<(u32, u32), Broken> {
+/// to be shown with one `turn` more. All other bytes are the camera's own. Gives what it is shown
+/// as. On `Err`, `out` holds nothing of use.
+pub fn mend(bytes: &[u8], turn: Turn, out: &mut Vec<u8>) -> Result<Shape, Broken> {
     out.clear();
-    let Head { size, edits, scan, mut walk } = Head::read(bytes, turn)?;
+    let Head { shown, edits, scan, mut walk } = Head::read(bytes, turn)?;
     let mut copied = 0;
     for (place, with) in edits {
         out.extend_from_slice(&bytes[copied..place.start]);
@@ -119,7 +120,7 @@ pub fn mend(bytes: &[u8], turn: Turn, out: &mut Vec<u8>) -> Result<(u32, u32), B
             Step::Segment(_) => {}
             Step::End(end) => {
                 out.truncate(end);
-                return Ok(size);
+                return Ok(shown);
             }
             Step::More => return Err(Broken::NoEnd),
         }
@@ -128,18 +129,17 @@ pub fn mend(bytes: &[u8], turn: Turn, out: &mut Vec<u8>) -> Result<(u32, u32), B
 
 /// The same for a picture that is known to be whole, in its own buffer: mostly, nothing is to be
 /// done.
-pub fn mend_whole(jpeg: &mut Vec<u8>, turn: Turn) -> Result<(u32, u32), Broken> {
-    let Head { size, edits, .. } = Head::read(jpeg, turn)?;
+pub fn mend_whole(jpeg: &mut Vec<u8>, turn: Turn) -> Result<Shape, Broken> {
+    let Head { shown, edits, .. } = Head::read(jpeg, turn)?;
     for (place, with) in edits.into_iter().rev() {
         jpeg.splice(place, with.iter().copied());
     }
-    Ok(size)
+    Ok(shown)
 }
 
 /// What stands before a picture's first scan, and what is to be put in place of some of it.
 struct Head {
-    /// Width and height in pixels, as it is shown.
-    size: (u32, u32),
+    shown: Shape,
     /// In the order of their places.
     edits: Vec<(Range<usize>, Cow<'static, [u8]>)>,
     /// Where the first scan's segment begins.
@@ -181,8 +181,8 @@ impl Head {
                     if !walk.tables && matches!(start_of_frame, marker::SOF0 | marker::SOF1) {
                         edits.push((scan..scan, Cow::Borrowed(&STANDARD_TABLES[..])));
                     }
-                    let size = shown.unwrap_or_default().shown(size);
-                    return Ok(Head { size, edits, scan, walk });
+                    let shown = shown.unwrap_or_default().shown(size);
+                    return Ok(Head { shown, edits, scan, walk });
                 }
                 0xe0..=0xef => {
                     let theirs = if turned { Turn::default() } else { turn };
@@ -1070,8 +1070,8 @@ mod tests {
 
     fn mended(bytes: &[u8]) -> Result<Vec<u8>, Broken> {
         let mut out = vec![1, 2, 3]; // a recycled buffer
-        mend(bytes, Turn::default(), &mut out).map(|size| {
-            assert_eq!(size, (16, 16));
+        mend(bytes, Turn::default(), &mut out).map(|shown| {
+            assert_eq!(shown.size, (16, 16));
             out
         })
     }
@@ -1216,17 +1216,19 @@ mod tests {
         Encoder::new(80).unwrap().encode(&raw, &mut plain).unwrap();
         let says_right = with(&plain, marker::APP1, &exif(true, b"no thumbnail"));
         let damaged = with(&plain, marker::APP1, b"Exif\0\0MM\0*\0\0\0\x08\0");
-        let check = |jpeg: &Vec<u8>, turn: Turn, expect: (u32, u32)| {
-            assert_eq!(mend(jpeg, turn, &mut Vec::new()), Ok(expect));
-            assert_eq!(mend_whole(&mut jpeg.clone(), turn), Ok(expect));
+        let check = |jpeg: &Vec<u8>, turn: Turn, size: (u32, u32), turned: bool| {
+            let expect = Ok(Shape { size, turned });
+            assert_eq!(mend(jpeg, turn, &mut Vec::new()), expect);
+            assert_eq!(mend_whole(&mut jpeg.clone(), turn), expect);
         };
         for jpeg in [&plain, &damaged] {
-            check(jpeg, Turn::default(), (32, 16));
-            check(jpeg, Turn::new(2, true), (32, 16));
-            check(jpeg, Turn::new(1, false), (16, 32));
+            check(jpeg, Turn::default(), (32, 16), false);
+            check(jpeg, Turn::new(2, true), (32, 16), true);
+            check(jpeg, Turn::new(1, false), (16, 32), true);
         }
-        check(&says_right, Turn::default(), (16, 32));
-        check(&says_right, Turn::new(1, false), (32, 16));
+        check(&says_right, Turn::default(), (16, 32), true);
+        check(&says_right, Turn::new(1, false), (32, 16), true);
+        check(&says_right, Turn::new(3, false), (32, 16), false);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::thread;
 use mio::Waker;
 
 use crate::error::{Error, Result};
-use crate::frame::Frame;
+use crate::frame::{Frame, Shape};
 use crate::http::response::Part;
 use crate::jpeg::orient::Turn;
 use crate::jpeg::{Failed, Scaler, eighths, mend_whole};
@@ -37,8 +37,8 @@ impl Wish {
         self == Wish::default()
     }
 
-    /// What it comes to for pictures that are shown so `wide`, and `turned` for that or not.
-    pub fn rendition(self, wide: u32, turned: bool) -> Rendition {
+    /// What it comes to for pictures that are shown so.
+    pub fn rendition(self, Shape { size: (wide, _), turned }: Shape) -> Rendition {
         let eighths = self.width.map_or(8, |width| eighths(wide as usize, width as usize));
         Rendition { eighths, baked: self.bake && turned }
     }
@@ -247,6 +247,6 @@ fn make(
         true => scaler.bake(frame.jpeg(), eighths),
         false => scaler.scale(frame.jpeg(), eighths),
     }?;
-    let size = mend_whole(&mut jpeg, Turn::default()).map_err(Failed::Broken)?;
-    Ok(frame.with(size, jpeg))
+    let shown = mend_whole(&mut jpeg, Turn::default()).map_err(Failed::Broken)?;
+    Ok(frame.with(shown, jpeg))
 }

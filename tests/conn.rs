@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pistream::frame::{Frame, Picture};
+use pistream::frame::{Frame, Picture, Shape};
 use pistream::http::Now;
 use pistream::http::conn::{Close, Conn, Need};
 use pistream::http::request::{Method, parse};
@@ -181,7 +181,7 @@ fn part(number: u64) -> Arc<Part> {
         Instant::now(),
         captured,
         live,
-        (1, 1),
+        Shape::default(),
         jpeg,
         None,
     ))))

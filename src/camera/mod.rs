@@ -42,7 +42,7 @@ use self::v4l2::{Capture, Device, Filled, Ready, Verdict, Wish, choose, largest,
 use crate::config::{Camera, Config, PhotoSize};
 use crate::control::Kept;
 use crate::error::{Error, Reason, Result};
-use crate::frame::{CameraState, Frame, FrameSlot, Pace, Picture, Still};
+use crate::frame::{CameraState, Frame, FrameSlot, Pace, Picture, Shape, Still};
 use crate::jpeg::orient::Turn;
 use crate::jpeg::{Encoder, Raw, mend, mend_whole};
 use crate::limits::{
@@ -667,7 +667,7 @@ impl Operator {
                 size.1
             );
         }
-        let (width, height) = self.turn.shown(size);
+        let (width, height) = self.turn.shown(size).size;
         self.size = Some((width, height));
         self.slot.report(|state| {
             *state = CameraState {
@@ -709,22 +709,22 @@ impl Operator {
         if run.last_frame == now {
             self.recovered(now); // a whole frame, whether it is shown or not
         }
-        if let Some((jpeg, size)) = jpeg {
+        if let Some((jpeg, shown)) = jpeg {
             let settled = taken.duration_since(run.started) >= SETTLE_TIME;
             run.shown += 1;
-            self.publish(jpeg, size, taken, Picture::Live { settled });
+            self.publish(jpeg, shown, taken, Picture::Live { settled });
         }
         Ok(())
     }
 
-    /// The frame as a whole JPEG, and its size as it is shown; none if it is damaged or not wanted.
+    /// The frame as a whole JPEG, and how it is shown; none if it is damaged or not wanted.
     fn render(
         &self,
         run: &mut Run,
         filled: &Filled,
         wanted: bool,
         now: Instant,
-    ) -> Option<(Vec<u8>, (u32, u32))> {
+    ) -> Option<(Vec<u8>, Shape)> {
         let drops = &self.slot.drops;
         let bytes = run.capture.bytes(filled);
         if filled.flagged || bytes.is_empty() {
@@ -765,9 +765,9 @@ impl Operator {
             }
         };
         match made {
-            Ok(size) => {
+            Ok(shown) => {
                 run.last_frame = now;
-                Some((jpeg, size))
+                Some((jpeg, shown))
             }
             Err(reason) => {
                 count(&drops.broken);
@@ -785,15 +785,16 @@ impl Operator {
         mend_whole(jpeg, self.turn).map(drop).map_err(|broken| broken.to_string())
     }
 
-    fn publish(&mut self, jpeg: Vec<u8>, size: (u32, u32), taken: Instant, picture: Picture) {
+    fn publish(&mut self, jpeg: Vec<u8>, shown: Shape, taken: Instant, picture: Picture) {
         // What a camera gives may differ from what it promised.
-        if matches!(picture, Picture::Live { .. }) && self.size.replace(size) != Some(size) {
-            self.slot.report(|state| (state.width, state.height) = size);
+        let live = matches!(picture, Picture::Live { .. });
+        if live && self.size.replace(shown.size) != Some(shown.size) {
+            self.slot.report(|state| (state.width, state.height) = shown.size);
         }
         self.frames += 1;
         let pool = Some(self.pool.give.clone());
         let captured = SystemTime::now() - taken.elapsed();
-        let frame = Frame::new(self.frames, taken, captured, picture, size, jpeg, pool);
+        let frame = Frame::new(self.frames, taken, captured, picture, shown, jpeg, pool);
         self.slot.publish(frame);
         self.wake();
     }
@@ -863,10 +864,10 @@ impl Operator {
             if let Err(error) = run.capture.requeue(filled) {
                 break Err(error);
             }
-            if let Some((jpeg, size)) = jpeg {
+            if let Some((jpeg, shown)) = jpeg {
                 let picture = Picture::Live { settled };
                 let wall = SystemTime::now() - captured.elapsed();
-                break Ok(Frame::new(self.frames, captured, wall, picture, size, jpeg, None));
+                break Ok(Frame::new(self.frames, captured, wall, picture, shown, jpeg, None));
             }
         };
         run.pace = pace;
@@ -987,7 +988,7 @@ impl Operator {
         }
         self.lost.get_or_insert(now);
         // As large as the pictures around it are when they are shown.
-        let expected = || self.turn.shown(self.config.size.unwrap_or(RAW_SIZE));
+        let expected = || self.turn.shown(self.config.size.unwrap_or(RAW_SIZE)).size;
         let size = self.size.unwrap_or_else(expected);
         let mut jpeg = Vec::new();
         let drawn = new_encoder(PATTERN_QUALITY).map(|mut encoder| {
@@ -1007,8 +1008,8 @@ impl Operator {
         let picture = Picture::NoSignal { reason: absence.reason.clone() };
         let mut jpeg = self.pool.take();
         jpeg.clone_from(&absence.jpeg);
-        let size = absence.size;
-        self.publish(jpeg, size, now, picture);
+        let shown = Shape { size: absence.size, turned: false };
+        self.publish(jpeg, shown, now, picture);
         if self.slot.take_still_wish() {
             self.hand_over(Still::LikeStream); // when the camera is back, nobody waits for it
         }
@@ -1026,7 +1027,7 @@ impl Operator {
         let size = self.config.size.unwrap_or(RAW_SIZE);
         let mut pattern = Pattern::new(size, caption);
         self.slot.report(|state| {
-            let (width, height) = self.turn.shown((size.0 & !1, size.1 & !1));
+            let (width, height) = self.turn.shown((size.0 & !1, size.1 & !1)).size;
             *state =
                 CameraState { width, height, online: true, test: true, ..CameraState::default() };
         });
@@ -1064,11 +1065,11 @@ impl Operator {
                 let seconds = now.duration_since(start).as_secs_f64();
                 let raw = pattern.draw(self.frames + 1, seconds);
                 let encoded = encoder.encode(&raw, &mut jpeg).map_err(|f| f.to_string());
-                let size = self.turn.shown(raw.size());
+                let shown = self.turn.shown(raw.size());
                 if let Err(reason) = encoded.and_then(|()| self.turn(&mut jpeg)) {
                     return End::Lost(Error::found("draw", "the test picture", reason));
                 }
-                self.publish(jpeg, size, now, Picture::Live { settled: true });
+                self.publish(jpeg, shown, now, Picture::Live { settled: true });
             }
         }
     }

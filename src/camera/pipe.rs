@@ -20,8 +20,9 @@ use super::v4l2::{Ready, wait};
 use super::{End, Operator, Pool, count, count_by};
 use crate::config::Camera;
 use crate::error::{Error, Reason, Result};
-use crate::frame::{CameraState, Pace, Picture, Still};
+use crate::frame::{CameraState, Pace, Picture, Shape, Still};
 use crate::jpeg::mend_whole;
+use crate::jpeg::orient::Turn;
 use crate::jpeg::split::{Cut, Splitter};
 use crate::limits::{
     COMMAND_CHARS_MAX, FPS, FRAME_TIME_MAX, PIPE_READ_BYTES_MIN, PIPE_READS_MAX,
@@ -87,8 +88,8 @@ struct Feed {
 #[derive(Debug)]
 struct Fresh {
     jpeg: Vec<u8>,
-    /// Width and height in pixels; once it is mended, as it is shown.
-    size: (u32, u32),
+    /// As it is stored, until it is mended.
+    shown: Shape,
     /// When its first bytes came: it was captured before.
     began: Instant,
 }
@@ -161,7 +162,9 @@ impl Feed {
         let mut jpeg = std::mem::replace(&mut self.buffer, next);
         jpeg.truncate(place.end);
         jpeg.drain(..place.start);
-        if let Some(older) = catch.newest.replace(Fresh { jpeg, size, began }) {
+        if let Some(older) =
+            catch.newest.replace(Fresh { jpeg, shown: Turn::default().shown(size), began })
+        {
             catch.skipped += 1;
             pool.give(older.jpeg);
         }
@@ -389,8 +392,8 @@ impl Operator {
         }
         count_by(&drops.broken, catch.broken);
         let Some(mut fresh) = catch.newest else { return Ok(catch.closed) };
-        fresh.size = match mend_whole(&mut fresh.jpeg, self.turn) {
-            Ok(size) => size,
+        fresh.shown = match mend_whole(&mut fresh.jpeg, self.turn) {
+            Ok(shown) => shown,
             Err(reason) => {
                 count(&drops.broken);
                 log::debug!("{}: a frame dropped: {reason}", self.label);
@@ -403,9 +406,9 @@ impl Operator {
         }
         flow.first_frame.get_or_insert(fresh.began);
         (flow.last_frame, flow.late, self.drained) = (now, false, false);
-        if flow.size != Some(fresh.size) {
-            flow.size = Some(fresh.size);
-            self.introduce(fresh.size);
+        if flow.size != Some(fresh.shown.size) {
+            flow.size = Some(fresh.shown.size);
+            self.introduce(fresh.shown.size);
         }
         self.recovered(now);
         if let Some(older) = flow.held.replace(fresh) {
@@ -430,7 +433,7 @@ impl Operator {
         let settled = matches!(flow.source, Source::StandardInput(_))
             || fresh.began.duration_since(first) >= SETTLE_TIME;
         flow.shown += 1;
-        self.publish(fresh.jpeg, fresh.size, fresh.began, Picture::Live { settled });
+        self.publish(fresh.jpeg, fresh.shown, fresh.began, Picture::Live { settled });
     }
 
     /// Say what comes, at the first frame and where the size changes.

@@ -192,7 +192,7 @@ pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
     let name = temporary.publish(&taken).map_err(failed("name"))?;
     drop(temporary);
     sync_folder(&folder).map_err(failed("write through"))?;
-    Ok(Saved { name, taken, size: frame.size, bytes })
+    Ok(Saved { name, taken, size: frame.shown.size, bytes })
 }
 
 /// Make the folder at `path` if there is none, and those above it, to stay.

@@ -134,12 +134,12 @@ impl Viewing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::Picture;
+    use crate::frame::{Picture, Shape};
     use std::time::SystemTime;
 
     fn frame(number: u64, taken: Instant) -> Frame {
         let live = Picture::Live { settled: true };
-        Frame::new(number, taken, SystemTime::UNIX_EPOCH, live, (1, 1), Vec::new(), None)
+        Frame::new(number, taken, SystemTime::UNIX_EPOCH, live, Shape::default(), Vec::new(), None)
     }
 
     #[test]

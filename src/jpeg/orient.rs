@@ -3,6 +3,8 @@
 //!
 //! EXIF 2.32, section 4.6.4 (tag 0x0112); its structure: TIFF 6.0, section 2.
 
+use crate::frame::Shape;
+
 /// What is done to a picture when it is shown: mirrored left to right, or not, and then turned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Turn {
@@ -51,9 +53,10 @@ impl Turn {
         self == Turn::default()
     }
 
-    /// Width and height as they are shown of what is stored in these.
-    pub fn shown(self, (width, height): (u32, u32)) -> (u32, u32) {
-        if self.swaps_sides() { (height, width) } else { (width, height) }
+    /// How a picture is shown that is stored in this width and height.
+    pub fn shown(self, (width, height): (u32, u32)) -> Shape {
+        let size = if self.swaps_sides() { (height, width) } else { (width, height) };
+        Shape { size, turned: !self.is_none() }
     }
 
     /// Whether width becomes height.
@@ -215,7 +218,7 @@ mod tests {
             let turn = Turn::from_number(number).unwrap();
             assert_eq!(turn.number(), number);
             assert_eq!(shown(turn, stored), expect, "{number}");
-            assert_eq!(turn.shown((2, 1)) == (1, 2), number >= 5, "{number}");
+            assert_eq!(turn.shown((2, 1)).size == (1, 2), number >= 5, "{number}");
             assert!(turn.then(turn.inverse()).is_none(), "{number}");
             let mut applied = vec![9];
             turn.apply(&[1, 2, 0, 3, 4], 3, (2, 2), &mut applied); // a stride, and what lies behind

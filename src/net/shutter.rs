@@ -107,7 +107,7 @@ impl Shutter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::FrameSlot;
+    use crate::frame::{FrameSlot, Shape};
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
@@ -119,8 +119,9 @@ mod tests {
     fn a_photo_is_never_from_before_the_press_nor_dark() {
         let slot = Arc::new(FrameSlot::new().unwrap());
         let start = Instant::now();
-        let frame =
-            |taken, picture| Frame::new(1, taken, SystemTime::now(), picture, (1, 1), vec![], None);
+        let frame = |taken, picture| {
+            Frame::new(1, taken, SystemTime::now(), picture, Shape::default(), vec![], None)
+        };
         let live = |settled| Picture::Live { settled };
         let mut shutter = Shutter::default();
         let ticket = Ticket { seat: 0, guest: 1 };

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Server;
-use crate::frame::{Frame, FrameSlot, Meter, Picture, Still};
+use crate::frame::{CameraState, Frame, FrameSlot, Meter, Picture, Shape, Still};
 use crate::http::Now;
 use crate::http::response::{Part, Response};
-use crate::jpeg;
 use crate::limits::{FRAME_TIME_MAX, JPEG_SIZE, RENDITIONS_MAX, REPEAT_AFTER, SNAPSHOT_TIME_MAX};
 use crate::net::peer::{Peer, SnapshotWait};
 use crate::net::shutter::Shutter;
@@ -34,21 +33,14 @@ pub struct Feed {
 /// A camera's newest frame.
 pub struct Newest {
     pub part: Arc<Part>,
-    /// It says that it is to be turned.
-    turned: bool,
     /// When it is shown once more because no other has come; none when it was.
     repeat_at: Option<Instant>,
 }
 
 impl Newest {
-    /// Pixels, as it is shown.
-    fn width(&self) -> u32 {
-        self.part.frame.size.0
-    }
-
     /// What it comes to for a peer.
     fn rendition(&self, peer: &Peer) -> Rendition {
-        peer.wish.rendition(self.width(), self.turned)
+        peer.wish.rendition(self.part.frame.shown)
     }
 
     /// The newest there is as a peer asked for it.
@@ -107,20 +99,20 @@ impl Feed {
     /// Whether frames can be made so beside those that `others` see.
     fn can_make<'p>(&self, wish: Wish, others: impl Iterator<Item = &'p Peer>) -> bool {
         // Before the first frame it is not known whether there is anything to turn.
-        let (wide, turned) = match &self.newest {
-            Some(newest) => (newest.width(), newest.turned),
+        let shown = match &self.newest {
+            Some(newest) => newest.part.frame.shown,
             None => {
-                let width = self.slot.state().width;
-                (if width > 0 { width } else { JPEG_SIZE.0 }, true)
+                let CameraState { width, height, .. } = self.slot.state();
+                Shape { size: if width > 0 { (width, height) } else { JPEG_SIZE }, turned: true }
             }
         };
-        let own = wish.rendition(wide, turned);
+        let own = wish.rendition(shown);
         if own == Rendition::AS_IS {
             return true;
         }
         let mut all = Renditions::default();
         all.add(own);
-        others.for_each(|peer| all.add(peer.wish.rendition(wide, turned)));
+        others.for_each(|peer| all.add(peer.wish.rendition(shown)));
         all.count() <= RENDITIONS_MAX
     }
 
@@ -193,11 +185,14 @@ impl Server {
             self.develop(camera, asker, &frame, now);
         }
         let feed = &mut self.feeds[camera];
-        let turned = !jpeg::orientation(frame.jpeg()).is_none();
-        if feed.newest.as_ref().is_some_and(|newest| newest.width() != frame.size.0) {
+        if feed
+            .newest
+            .as_ref()
+            .is_some_and(|newest| newest.part.frame.shown.size != frame.shown.size)
+        {
             feed.scaling.clear();
         }
-        feed.newest = Some(Newest { part: Arc::new(Part::new(frame)), turned, repeat_at });
+        feed.newest = Some(Newest { part: Arc::new(Part::new(frame)), repeat_at });
         feed.scale_due = true;
         for seat in self.seats_that(|peer| peer.watches(camera)) {
             self.snap(seat, now);
