@@ -955,6 +955,38 @@ fn the_page_fits_every_screen_and_speaks_chinese() {
 }
 
 #[test]
+fn who_may_only_look_sees_values_and_nothing_to_set() {
+    let rig = preloaded_with(Duration::ZERO, &["--read-only"]);
+    let browser = Browser::start();
+    for scripts in [true, false] {
+        browser.set_scripts(scripts);
+        open(&browser, &rig, PHONE);
+        let state = browser.eval(&format!(
+            "return [!!document.querySelector('main.alive'),
+                 document.querySelector('#v{BRIGHTNESS}').value,
+                 [...document.querySelectorAll('main :is(button, [type=range])')]
+                     .filter(element => element.checkVisibility()).length,
+                 [...document.querySelectorAll('main :is(input, select)')]
+                     .filter(element => !element.matches(':disabled')).length > 0]"
+        ));
+        assert_eq!(state, json!([scripts, "0", 0, !scripts]));
+        let name = if scripts { "controls-viewer-phone" } else { "controls-viewer-no-script" };
+        browser.save(name);
+    }
+    refused(send(&rig.server, BRIGHTNESS, 1), 403, &["You may look"]);
+}
+
+#[test]
+fn axe_finds_nothing_on_the_page_that_keeps_anybody_out() {
+    if !util::long() {
+        return;
+    }
+    let (rig, browser) = (preloaded(Duration::ZERO), Browser::start());
+    open(&browser, &rig, PHONE);
+    browser.expect_open_to_all("controls");
+}
+
+#[test]
 fn the_test_picture_has_no_controls_and_says_so() {
     let (server, browser) = browser::start();
     let list = listing(&server);

@@ -127,6 +127,7 @@ impl Site {
         let tell = "\n%{http_code} %{url_effective}";
         let mut curl = self.curl(path);
         curl.args(["--location", "--write-out", tell]).args(options);
+        curl.arg("--max-time").arg(PATIENCE.as_secs().to_string());
         let output = curl.output().expect("curl");
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{path}: {complaint}");
@@ -204,7 +205,7 @@ impl Site {
                     continue; // somebody else's
                 }
                 assert!(link.as_str().starts_with(self.base.as_str()), "{shown}");
-                let followed = name != "action" && !link.path().ends_with("video_feed");
+                let followed = name != "action" && !link.path().contains("/video_feed");
                 let other = link != answer.url;
                 if followed && other && seen.insert(link.to_string()) {
                     let status = self.get(link.as_str()).status;

@@ -10,6 +10,7 @@ const feed = sight.getAttribute('src');
 const forms = new Map([...document.querySelectorAll('section form')].map(form =>
   [Number(form.elements.id.value), form]));
 const wanted = new Map(); // what is to be sent, by control
+const looks = find('[data-role]');
 let busy = false, lost = false;
 
 const field = form => find('[id^=v]', form);
@@ -26,10 +27,10 @@ function written({ type, value }) {
   return type === 'bitmask' ? '0x' + value.toString(16).padStart(8, '0') : String(value);
 }
 
-// What is true of a control; a value that somebody is about to change stays.
+// What is true of a control; a value that is being changed stays.
 function show(form, control, mine) {
   const input = field(form), range = slider(form), reset = find('[name=reset]', form);
-  form.firstElementChild.disabled = !control.settable;
+  form.firstElementChild.disabled = looks || !control.settable;
   for (const state of form.querySelectorAll('[data-state]')) {
     state.hidden = !control[state.dataset.state];
   }
@@ -84,7 +85,8 @@ async function send(id, fields) {
 for (const [id, form] of forms) {
   const input = field(form), range = slider(form);
   const set = value => send(id, { value });
-  if (range) {
+  if (looks) form.firstElementChild.disabled = true;
+  else if (range) {
     range.hidden = false;
     range.oninput = () => set(input.value = range.value);
   }

@@ -81,7 +81,7 @@ pub fn answer(panel: &Panel, page: bool, lang: Lang) -> Result<Page> {
 </section>
 {% endfor -%}
 {% if !panel.listing.controls.is_empty() -%}
-<form class="all" method="post">
+<form class="all change" method="post">
 <button class="button" name="reset" value="all">{{ lang.say("Reset all") }}</button>
 </form>
 {% endif -%}
@@ -102,7 +102,7 @@ struct ControlsPage<'a> {
 <fieldset{% if !control.settable %} disabled{% endif %}>
 <input type="hidden" name="id" value="{{ control.id }}">
 {% if control.kind == Kind::Button -%}
-<button class="button" name="value" value="1">{{ name }}</button>
+<button class="button change" name="value" value="1">{{ name }}</button>
 {%- else -%}
 <label for="v{{ control.id }}">{{ name }}</label>
 {%- endif %}
@@ -142,7 +142,7 @@ struct ControlsPage<'a> {
 <output id="v{{ control.id }}">{{ lang.say("not to be set here") }}</output>
 {% endmatch -%}
 {% if is_writable() -%}
-<p><button class="button">{{ lang.say("Set") }}</button>
+<p class="change"><button class="button">{{ lang.say("Set") }}</button>
 {% if control.default.is_some() -%}
 <button class="button" name="reset" value="1" formnovalidate
   title="{{ lang.say("Reset") }}" aria-label="{{ lang.fill("Reset {}", [name.as_ref()]) }}"

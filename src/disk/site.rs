@@ -123,7 +123,9 @@ fn with_cameras(page: &str, cameras: usize) -> String {
     let (from, to) = ("<figure", "</figure>");
     let place = page.find(from).zip(page.find(to).map(|at| at + to.len()));
     let Some((start, end)) = place.filter(|_| cameras > 1) else { return page.to_owned() };
-    let room = format!("data-room=\"{}\"", cameras.next_power_of_two());
+    // Three are larger one below the other on a phone, as two are.
+    let room = if cameras == 3 { 2 } else { cameras.next_power_of_two() };
+    let room = format!("data-room=\"{room}\"");
     let mut out = page[..start].replace("data-room=\"1\"", &room);
     for n in 1..=cameras {
         let figure = page[start..end]

@@ -308,6 +308,27 @@ impl Browser {
         self.finish(body, self.client.execute(body, Vec::new()))
     }
 
+    /// By axe-core's rules: nothing on the page that is open keeps out who sees, hears or moves
+    /// otherwise, on a phone and a desk, in light and dark colours.
+    #[track_caller]
+    pub fn expect_open_to_all(&self, name: &str) {
+        // axe-core's file; scripts/test --long brings it.
+        let axe = std::env::var("PISTREAM_AXE").expect("PISTREAM_AXE names axe-core's axe.min.js");
+        self.run_file(axe);
+        for screen in [PHONE, DESKTOP] {
+            for dark in [false, true] {
+                let screen = Screen { dark, ..screen };
+                self.set_screen(screen);
+                let found = self.eval(
+                    "return axe.run().then(found => found.violations
+                         .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+                         .map(({ id, nodes }) => [id, nodes.map(node => node.html)]))",
+                );
+                assert_eq!(found, json!([]), "{name} on {screen:?}");
+            }
+        }
+    }
+
     /// Runs a file's source in the page as a script of its own, whatever the page's policy says:
     /// what it declares stays there for `eval`.
     #[track_caller]
