@@ -964,8 +964,9 @@ fn who_may_only_look_sees_values_and_nothing_to_set() {
         let state = browser.eval(&format!(
             "return [!!document.querySelector('main.alive'),
                  document.querySelector('#v{BRIGHTNESS}').value,
-                 [...document.querySelectorAll('main :is(button, [type=range])')]
-                     .filter(element => element.checkVisibility()).length,
+                 [...document.querySelectorAll('main :is(button, [type=range], fieldset)')]
+                     .filter(element => element.checkVisibility())
+                     .filter(element => !element.matches('fieldset:has(label)')).length,
                  [...document.querySelectorAll('main :is(input, select)')]
                      .filter(element => !element.matches(':disabled')).length > 0]"
         ));

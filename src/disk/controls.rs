@@ -98,11 +98,12 @@ struct ControlsPage<'a> {
 #[derive(Template)]
 #[template(
     ext = "html",
-    source = r#"<form id="c{{ control.id }}" method="post">
+    source = r#"<form id="c{{ control.id }}" method="post"
+  {%- if control.kind == Kind::Button %} class="change"{% endif %}>
 <fieldset{% if !control.settable %} disabled{% endif %}>
 <input type="hidden" name="id" value="{{ control.id }}">
 {% if control.kind == Kind::Button -%}
-<button class="button change" name="value" value="1">{{ name }}</button>
+<button class="button" name="value" value="1">{{ name }}</button>
 {%- else -%}
 <label for="v{{ control.id }}">{{ name }}</label>
 {%- endif %}
