@@ -23,10 +23,9 @@ use std::{fs, thread};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use browser::Browser;
 use serde_json::{Value, json};
-use util::client::find;
 use util::console::free_port;
 use util::numbered::{Camera, HEIGHT, Taken, WIDTH, number, number_in, number_of_blocks, soon};
-use util::{Folder, PATIENCE, Started, long, until};
+use util::{Folder, Jpegs, PATIENCE, Started, installed, long, until};
 
 // ---- the programs ---------------------------------------------------------------------------
 
@@ -194,12 +193,6 @@ const PROGRAMS: [Program; 12] = [
     },
 ];
 
-/// Where `scripts/test --long` has put what is no package of Debian.
-#[track_caller]
-fn installed(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable}: scripts/test --long sets it"))
-}
-
 /// VLC does not run as root.
 fn vlc(place: &Place, options: &str) -> Command {
     let root = rustix::process::geteuid().is_root();
@@ -347,22 +340,13 @@ fn stream(out: ChildStdout, tell: &Tell) -> io::Result<()> {
     util::parts(out, |part| tell.send(Ok(Picture::Jpeg(part.jpeg))).is_ok())
 }
 
-fn jpegs(mut out: ChildStdout, tell: &Tell) -> io::Result<()> {
-    let (mut held, mut bytes) = (Vec::new(), [0; 65536]);
-    loop {
-        match out.read(&mut bytes)? {
-            0 => return Ok(()),
-            count => held.extend_from_slice(&bytes[..count]),
-        }
-        while let Some(end) = find(&held, b"\xff\xd9") {
-            let rest = held.split_off(end + 2);
-            let start = find(&held, b"\xff\xd8").unwrap_or(held.len());
-            if tell.send(Ok(Picture::Jpeg(held.split_off(start)))).is_err() {
-                return Ok(());
-            }
-            held = rest;
+fn jpegs(out: ChildStdout, tell: &Tell) -> io::Result<()> {
+    for jpeg in Jpegs::new(out) {
+        if tell.send(Ok(Picture::Jpeg(jpeg?))).is_err() {
+            break;
         }
     }
+    Ok(())
 }
 
 fn checksums(out: ChildStdout, tell: &Tell) -> io::Result<()> {

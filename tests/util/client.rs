@@ -345,6 +345,39 @@ pub fn parts(mut out: impl Read, mut take: impl FnMut(Part) -> bool) -> io::Resu
     }
 }
 
+/// JPEGs out of a stream, whatever stands between them; those with a thumbnail would be cut.
+pub struct Jpegs<R> {
+    from: R,
+    inbox: Vec<u8>,
+}
+
+impl<R: Read> Jpegs<R> {
+    pub fn new(from: R) -> Jpegs<R> {
+        Jpegs { from, inbox: Vec::new() }
+    }
+}
+
+impl<R: Read> Iterator for Jpegs<R> {
+    type Item = io::Result<Vec<u8>>;
+
+    /// `None` where the stream ends.
+    fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
+        let mut bytes = [0; 65536];
+        loop {
+            if let Some(end) = find(&self.inbox, b"\xff\xd9") {
+                let mut jpeg: Vec<u8> = self.inbox.drain(..end + 2).collect();
+                let start = find(&jpeg, b"\xff\xd8").unwrap_or(jpeg.len());
+                return Some(Ok(jpeg.split_off(start)));
+            }
+            match self.from.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(count) => self.inbox.extend_from_slice(&bytes[..count]),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
 /// A viewer: one connection that carries a stream.
 pub struct Stream {
     socket: TcpStream,

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-pub use client::{Client, Head, Part, Parts, Reply, Stream, decode, get, parts};
+pub use client::{Client, Head, Jpegs, Part, Parts, Reply, Stream, decode, get, parts};
 
 /// How long a test waits for something that must happen; only a fault ever takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +40,12 @@ pub fn binary() -> PathBuf {
 /// Slow tests (half a minute and more) run only with `PISTREAM_LONG=1`.
 pub fn long() -> bool {
     std::env::var_os("PISTREAM_LONG").is_some_and(|value| value == "1")
+}
+
+/// Where `scripts/test --long` has put what is no package of Debian.
+#[track_caller]
+pub fn installed(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable}: scripts/test --long sets it"))
 }
 
 /// Asks every few milliseconds until `question` has an answer; `None` when `limit` is over.
