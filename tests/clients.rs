@@ -24,6 +24,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use browser::Browser;
 use serde_json::{Value, json};
 use util::console::free_port;
+use util::go2rtc::{self, Go2rtc};
 use util::numbered::{Camera, HEIGHT, Taken, WIDTH, number, number_in, number_of_blocks, soon};
 use util::{Folder, Jpegs, PATIENCE, Started, installed, long, until};
 
@@ -37,6 +38,8 @@ struct Program {
     /// It takes a picture whenever it looks: it may leave some out, or take one twice, or begin
     /// late. That the server has sent it all of them, the server tells.
     by_its_clock: bool,
+    /// The address for it at go2rtc, which alone is given the camera's, and hands the stream on.
+    relayed: Option<fn(&Go2rtc) -> String>,
     gives: Gives,
     command: fn(&Place) -> Command,
 }
@@ -95,29 +98,20 @@ const SHORT: Program = Program {
     name: "",
     long: false,
     by_its_clock: false,
+    relayed: None,
     gives: Gives::Stream,
     command: |place| place.run(""),
 };
 const LONG: Program = Program { long: true, ..SHORT };
 
-const PROGRAMS: [Program; 12] = [
-    Program { name: "curl", command: |place| place.run("curl --silent --no-buffer URL"), ..SHORT },
+const PROGRAMS: [Program; 14] = [
+    Program { name: "curl", command: curl, ..SHORT },
     Program {
         name: "wget",
         command: |place| place.run("wget --quiet --output-document=- URL"),
         ..SHORT
     },
-    Program {
-        name: "ffmpeg",
-        gives: Gives::Pixels,
-        command: |place| {
-            place.run(
-                "ffmpeg -nostdin -loglevel error -i URL \
-                 -fps_mode passthrough -f rawvideo -pix_fmt gray -",
-            )
-        },
-        ..SHORT
-    },
+    Program { name: "ffmpeg", gives: Gives::Pixels, command: |place| ffmpeg(place, ""), ..SHORT },
     Program {
         name: "ffprobe",
         gives: Gives::Checksums,
@@ -191,7 +185,32 @@ const PROGRAMS: [Program; 12] = [
         command: |place| place.python(HOMEASSISTANT, &[&installed("PISTREAM_HOMEASSISTANT")]),
         ..LONG
     },
+    Program {
+        name: "go2rtc (by MJPEG to curl)",
+        relayed: Some(Go2rtc::mjpeg),
+        gives: Gives::Jpegs,
+        command: curl,
+        ..LONG
+    },
+    Program {
+        name: "go2rtc (by RTSP to ffmpeg)",
+        relayed: Some(Go2rtc::rtsp),
+        gives: Gives::Pixels,
+        command: |place| ffmpeg(place, "-rtsp_transport tcp"),
+        ..LONG
+    },
 ];
+
+fn curl(place: &Place) -> Command {
+    place.run("curl --silent --no-buffer URL")
+}
+
+fn ffmpeg(place: &Place, options: &str) -> Command {
+    place.run(&format!(
+        "ffmpeg -nostdin -loglevel error {options} -i URL \
+         -fps_mode passthrough -f rawvideo -pix_fmt gray -"
+    ))
+}
 
 /// VLC does not run as root.
 fn vlc(place: &Place, options: &str) -> Command {
@@ -395,7 +414,13 @@ fn target(program: &str) -> String {
 fn take(program: &Program, camera: &Camera) -> Result<String, String> {
     let folder = Folder::new();
     let target = target(program.name);
-    let place = Place { url: format!("http://{}{target}", camera.addr()), folder: &folder };
+    let url = format!("http://{}{target}", camera.addr());
+    let relay = program.relayed.map(|address| {
+        let go2rtc = Go2rtc::start(&format!("streams:\n  camera: {url}\n"));
+        (address(&go2rtc), go2rtc)
+    });
+    let url = relay.as_ref().map_or(url, |(address, _)| address.clone());
+    let place = Place { url, folder: &folder };
     let mut taken = Taken::new(camera, &target);
     let run = Run::start(program, &place)?;
     let next = || match soon(&run.pictures)? {
@@ -410,7 +435,11 @@ fn take(program: &Program, camera: &Camera) -> Result<String, String> {
 fn every_program_takes_a_hundred_pictures_in_a_row() {
     let camera = Camera::start(&[]);
     let mut faults = Vec::new();
-    for program in PROGRAMS.iter().filter(|program| long() || !program.long) {
+    let is_there = |program: &&Program| match program.relayed {
+        Some(_) => go2rtc::is_there(),
+        None => long() || !program.long,
+    };
+    for program in PROGRAMS.iter().filter(is_there) {
         match camera.unhurried(|| take(program, &camera)) {
             Ok(report) => println!("{}: {report}", program.name),
             Err(fault) => faults.push(format!("{}: {fault}", program.name)),

@@ -10,6 +10,7 @@
 pub mod client;
 pub mod console;
 pub mod debian;
+pub mod go2rtc;
 pub mod guest;
 pub mod mount;
 pub mod numbered;
