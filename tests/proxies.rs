@@ -1,11 +1,12 @@
 //! The set-ups of `md/scale.md`, run as that page prints them but for ports and paths: nginx, Caddy
-//! and HAProxy in front of the real server, and a relay behind it. Each is a process of its own with
+//! and HAProxy in front of the real server, and relays behind it: pistream itself, and go2rtc. Each is a process of its own with
 //! its own folder; curl is the visitor, from an address that no other client has.
 
 mod util;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,8 +17,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use url::Url;
 use util::console::free_port;
-use util::numbered::{Camera, Taken, number_in, soon};
-use util::{Folder, PATIENCE, Server, Started, Stream, long, until};
+use util::go2rtc::{self, Go2rtc};
+use util::numbered::{Camera, HEIGHT, Taken, WIDTH, number, number_in, soon};
+use util::{Folder, Jpegs, PATIENCE, Server, Started, Stream, long, until};
 
 /// The visitor's address. All of 127.0.0.0/8 is this machine; the proxies are at 127.0.0.1.
 const VISITOR: &str = "127.0.0.5";
@@ -433,7 +435,33 @@ fn the_whole_site_works_behind_haproxy() {
     Site::start(command, folder, addr, "http").expect_whole(&pi);
 }
 
+// ---- relays ---------------------------------------------------------------------------------
+
+/// Twenty who look at a relay, each of whom has seen pictures in their order.
+#[track_caller]
+fn crowd<V>(pi: &Camera, open: impl Fn() -> V, next: impl Fn(&mut V) -> Vec<u8>) -> Vec<V> {
+    let mut crowd: Vec<V> = (0..20).map(|_| open()).collect();
+    for viewer in &mut crowd {
+        let mut numbers = Vec::new();
+        while numbers.len() < 10 {
+            // Before the first one of the Pi's, NO SIGNAL may be shown.
+            numbers.extend(number_in(&next(viewer)));
+        }
+        let in_order = |a: &u32, b: &u32| a < b || (a == b && pi.paused_after(*a));
+        assert!(numbers.is_sorted_by(in_order), "{numbers:?}");
+    }
+    crowd
+}
+
 /// The Pi has one viewer, and none when the relay has none.
+#[track_caller]
+fn expect_one_stream<V>(pi: &Camera, crowd: Vec<V>) {
+    assert_eq!(viewers(pi), 2, "the relay, and the maker of the pictures");
+    assert_eq!(pi.log().matches("GET /video_feed 200").count(), 1);
+    drop(crowd);
+    assert!(until(PATIENCE, || (viewers(pi) == 1).then_some(())).is_some(), "it watches on");
+}
+
 #[test]
 fn a_relay_serves_the_crowd_from_one_stream() {
     let pi = Camera::start(&[]);
@@ -442,19 +470,45 @@ fn a_relay_serves_the_crowd_from_one_stream() {
     let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
     options.extend(["--idle-off", "1s"]);
     let relay = Server::start(&options);
-    let mut crowd: Vec<Stream> =
-        (0..20).map(|_| Stream::open(relay.addr(), "/video_feed")).collect();
-    for viewer in &mut crowd {
-        let mut numbers = Vec::new();
-        while numbers.len() < 10 {
-            // Before the first one of the Pi's, NO SIGNAL may be shown.
-            numbers.extend(number_in(&viewer.frame().jpeg));
-        }
-        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
-    }
+    let open = || Stream::open(relay.addr(), "/video_feed");
+    let crowd = crowd(&pi, open, |viewer| viewer.frame().jpeg);
     assert_eq!(viewers(&relay), 20);
-    assert_eq!(viewers(&pi), 2, "the relay, and the maker of the pictures");
-    assert_eq!(pi.log().matches("GET /video_feed 200").count(), 1);
-    drop(crowd);
-    assert!(until(PATIENCE, || (viewers(&pi) == 1).then_some(())).is_some(), "it watches on");
+    expect_one_stream(&pi, crowd);
+}
+
+/// ffmpeg sees pictures there by RTSP, in their order.
+#[track_caller]
+fn expect_rtsp(url: &str) {
+    let folder = Folder::new();
+    let mut command = Command::new("timeout");
+    command.arg(PATIENCE.as_secs().to_string());
+    command.args(["ffmpeg", "-rtsp_transport", "tcp", "-i", url]);
+    command.args(["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-"]);
+    command.stdout(Stdio::piped());
+    let says = folder.path().join("says");
+    let mut ffmpeg = Started::new(command, &says).expect("ffmpeg");
+    let mut out = ffmpeg.stdout();
+    let (mut numbers, mut grey) = (Vec::new(), [0; WIDTH * HEIGHT]);
+    while numbers.len() < 10 {
+        let end = out.read_exact(&mut grey);
+        let said = fs::read_to_string(&says).unwrap_or_default();
+        assert!(end.is_ok(), "{url}: {end:?}: {said}");
+        numbers.push(number(&grey).expect("one of ours"));
+        numbers.dedup(); // the Pi's may come again when the machine pauses
+    }
+    assert!(numbers.is_sorted(), "{url}: {numbers:?}");
+}
+
+#[test]
+fn go2rtc_serves_the_crowd_from_one_stream() {
+    if !go2rtc::is_there() {
+        return;
+    }
+    let pi = Camera::start(&[]);
+    let addr = pi.addr().to_string();
+    let relay = Go2rtc::start(&block("yaml", "streams:", &[("192.168.1.3:5000", &addr)]));
+    let next = |viewer: &mut Jpegs<_>| viewer.next().expect("a picture").expect("whole");
+    let crowd = crowd(&pi, || relay.view(), next);
+    expect_rtsp(&relay.rtsp());
+    expect_one_stream(&pi, crowd);
 }

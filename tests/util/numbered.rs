@@ -193,7 +193,7 @@ impl Camera {
 
     /// Whether the machine was so slow that a picture may have been sent twice, as promised after
     /// half a second without a new one.
-    fn paused_after(&self, number: u32) -> bool {
+    pub fn paused_after(&self, number: u32) -> bool {
         let given = self.given.lock().unwrap();
         let next = given.get(number as usize + 1).map_or_else(Instant::now, |next| next.at);
         next - given[number as usize].at > REPEAT_AFTER * 3 / 4
