@@ -459,6 +459,11 @@ fn expect_one_stream<V>(pi: &Camera, crowd: Vec<V>) {
     assert_eq!(viewers(pi), 2, "the relay, and the maker of the pictures");
     assert_eq!(pi.log().matches("GET /video_feed 200").count(), 1);
     drop(crowd);
+    expect_none_left(pi);
+}
+
+#[track_caller]
+fn expect_none_left(pi: &Camera) {
     assert!(until(PATIENCE, || (viewers(pi) == 1).then_some(())).is_some(), "it watches on");
 }
 
@@ -476,9 +481,15 @@ fn a_relay_serves_the_crowd_from_one_stream() {
     expect_one_stream(&pi, crowd);
 }
 
-/// ffmpeg sees pictures there by RTSP, in their order.
+/// With those settings of the page that contain `part`.
 #[track_caller]
-fn expect_rtsp(url: &str) {
+fn go2rtc(part: &str, pi: &Camera) -> Go2rtc {
+    Go2rtc::start(&block("yaml", part, &[("192.168.1.3:5000", &pi.addr().to_string())]))
+}
+
+/// ffmpeg sees pictures of this kind there by RTSP, in their order and about as often as the Pi's.
+#[track_caller]
+fn expect_rtsp(url: &str, codec: &str) {
     let folder = Folder::new();
     let mut command = Command::new("timeout");
     command.arg(PATIENCE.as_secs().to_string());
@@ -489,14 +500,16 @@ fn expect_rtsp(url: &str) {
     let mut ffmpeg = Started::new(command, &says).expect("ffmpeg");
     let mut out = ffmpeg.stdout();
     let (mut numbers, mut grey) = (Vec::new(), [0; WIDTH * HEIGHT]);
-    while numbers.len() < 10 {
+    for _ in 0..30 {
         let end = out.read_exact(&mut grey);
         let said = fs::read_to_string(&says).unwrap_or_default();
         assert!(end.is_ok(), "{url}: {end:?}: {said}");
+        assert!(said.contains(&format!("Video: {codec}")), "{url}: {said}");
         numbers.push(number(&grey).expect("one of ours"));
-        numbers.dedup(); // the Pi's may come again when the machine pauses
     }
     assert!(numbers.is_sorted(), "{url}: {numbers:?}");
+    numbers.dedup(); // the Pi's may come again when the machine pauses
+    assert!(numbers.len() >= 15, "{url}: {numbers:?}");
 }
 
 #[test]
@@ -505,10 +518,20 @@ fn go2rtc_serves_the_crowd_from_one_stream() {
         return;
     }
     let pi = Camera::start(&[]);
-    let addr = pi.addr().to_string();
-    let relay = Go2rtc::start(&block("yaml", "streams:", &[("192.168.1.3:5000", &addr)]));
+    let relay = go2rtc("streams:", &pi);
     let next = |viewer: &mut Jpegs<_>| viewer.next().expect("a picture").expect("whole");
     let crowd = crowd(&pi, || relay.view(), next);
-    expect_rtsp(&relay.rtsp());
+    expect_rtsp(&relay.rtsp(), "mjpeg");
     expect_one_stream(&pi, crowd);
+}
+
+#[test]
+fn go2rtc_has_h264_made_while_somebody_watches() {
+    if !go2rtc::is_there() {
+        return;
+    }
+    let pi = Camera::start(&[]);
+    let relay = go2rtc("ffmpeg:camera", &pi);
+    expect_rtsp(&format!("{}?video=h264", relay.rtsp()), "h264");
+    expect_none_left(&pi);
 }
