@@ -41,7 +41,7 @@ def systems_in(round_, rounds, n):
     crowd, where rounds differ by a tenth."""
     if round_ < rounds:
         return systems_at(n)
-    return SYSTEMS[:2] if round_ < (4 if n >= 500 else 2 if n >= 10 else 1) * rounds else ()
+    return SYSTEMS[:2] if round_ < (4 if n >= 100 else 2 if n >= 10 else 1) * rounds else ()
 
 
 def cpu(bench):

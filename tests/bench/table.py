@@ -61,8 +61,9 @@ class Report:
             self.notes.append(text)
 
     def target(self, what, value, limit, relation="<=", digits=2):
-        """Holds a value against its limit; a value that was not measured misses it."""
-        met = value is not None and (value <= limit if relation == "<=" else value >= limit)
+        """Holds a value, as it is shown, against its limit; a value that was not measured misses it."""
+        shown = value if value is None else round(value, digits)
+        met = shown is not None and (shown <= limit if relation == "<=" else shown >= limit)
         self.targets.append({"what": what, "value": value, "relation": relation, "limit": limit, "met": met,
                              "digits": digits})
 
