@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use super::world::Transport;
 use crate::limits::{
     GATE_BYTES_MIN, GATE_STUTTER, GATE_STUTTER_BYTES_MAX, GATE_WAIT_MAX, GATE_WAIT_MIN,
     LINK_RATE_TIME, LINK_SAMPLE_TIME, STALL_TIME_MAX,
@@ -49,8 +50,8 @@ impl Gate {
     }
 
     /// Whether the next frame may be begun.
-    pub fn is_open(&mut self, socket: BorrowedFd, now: Instant) -> io::Result<bool> {
-        self.decide(queued(socket)?, || Link::of(socket), now)
+    pub fn is_open(&mut self, socket: &impl Transport, now: Instant) -> io::Result<bool> {
+        self.decide(socket.queued()?, || socket.link(), now)
     }
 
     fn decide(
@@ -136,12 +137,12 @@ impl Rate {
 
 /// What the kernel knows of a connection's way (`struct tcp_info` of linux/tcp.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Link {
+pub struct Link {
     /// Microseconds of a round trip now, and at its best in the last minutes.
-    rtt: u32,
-    rtt_min: u32,
+    pub rtt: u32,
+    pub rtt_min: u32,
     /// Bytes a second.
-    rate: u64,
+    pub rate: u64,
 }
 
 impl Link {
@@ -158,7 +159,7 @@ impl Link {
         within(trip * 3 / 2).max(stutter).max(GATE_BYTES_MIN)
     }
 
-    fn of(socket: BorrowedFd) -> io::Result<Link> {
+    pub fn of(socket: BorrowedFd) -> io::Result<Link> {
         const BYTES: usize = 168;
         let mut info = [0u8; BYTES];
         let mut length = BYTES as libc::socklen_t;

@@ -9,4 +9,5 @@ mod peer;
 mod shutter;
 mod socket;
 mod supervisor;
+mod world;
 pub mod server;

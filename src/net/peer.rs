@@ -1,14 +1,14 @@
 //! A client at our end: its socket, what we know of it, and its machine. The one place where a
 //! socket's error becomes a close.
 
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, Shutdown};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::gate::{Gate, queued};
-use super::socket::{Address, Socket};
+use super::gate::Gate;
+use super::socket::Address;
+use super::world::Transport;
 use crate::disk::{OpenFile, Ticket};
 use crate::frame::{Frame, Picture, Watch};
 use crate::http::Now;
@@ -21,8 +21,8 @@ use crate::scale::Wish;
 /// One guest. mio tells of changes only (edges), so what they said is kept in latches until the
 /// kernel says "would block".
 #[derive(Debug)]
-pub struct Peer {
-    pub socket: Socket,
+pub struct Peer<S> {
+    pub socket: S,
     pub address: Address,
     /// For whom a proxy that is trusted made its last request.
     pub behind: Option<IpAddr>,
@@ -70,8 +70,8 @@ impl SnapshotWait {
     }
 }
 
-impl Peer {
-    pub fn new(socket: Socket, address: Address, guest: u64, conn: Conn, now: Now) -> Peer {
+impl<S: Transport> Peer<S> {
+    pub fn new(socket: S, address: Address, guest: u64, conn: Conn, now: Now) -> Peer<S> {
         Peer {
             socket,
             address,
@@ -100,7 +100,7 @@ impl Peer {
 
     /// Bytes of ours that the kernel still holds for it.
     pub fn queued(&self) -> u64 {
-        queued(self.socket.as_fd()).unwrap_or(0)
+        self.socket.queued().unwrap_or(0)
     }
 
     /// Whether it wants this camera's frames.
@@ -198,7 +198,7 @@ impl Peer {
         if !self.conn.lacks(&part.frame) {
             return false;
         }
-        match self.gate.is_open(self.socket.as_fd(), now.instant) {
+        match self.gate.is_open(&self.socket, now.instant) {
             Ok(true) => self.conn.offer(part, now),
             Ok(false) if self.gate.is_stalled(now.instant) => {
                 self.conn.close(Close::Stalled);
@@ -223,7 +223,7 @@ impl Peer {
 }
 
 /// One vectored write; how many bytes went, how many were offered.
-fn write_pieces(socket: &Socket, outbox: &Outbox) -> io::Result<(usize, usize)> {
+fn write_pieces(socket: &impl Transport, outbox: &Outbox) -> io::Result<(usize, usize)> {
     let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
     let (count, owed) = outbox.fill(&mut slices);
     Ok((socket.write_vectored(&slices[..count])?, owed))

@@ -12,15 +12,12 @@ mod answer;
 mod feed;
 mod health;
 
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::ops::Range;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use mio::net::UnixStream;
-use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::uname;
 use slab::Slab;
@@ -29,11 +26,11 @@ use self::feed::Feed;
 use self::health::{Counts, History};
 use super::controls::Controls;
 use super::intervalometer::Intervalometer;
-use super::listen::doors;
 use super::peer::Peer;
 use super::shutter::Asker;
-use super::socket::{Address, Door, Socket};
+use super::socket::{Address, Door};
 use super::supervisor::Supervisor;
+use super::world::{Event, Kernel, Transport, World};
 use crate::access::Access;
 use crate::camera;
 use crate::config::Config;
@@ -45,8 +42,7 @@ use crate::http::origins::Origins;
 use crate::http::response::{Response, Status};
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_MAX, CAMERA_DESCRIPTORS_MAX, END_TIME_MAX, EVENTS_MAX, HELD_BYTES_MAX,
-    INBOX_BYTES_MAX, LISTENERS_MAX, READ_BYTES, REFUSALS_MAX, SPARE_DESCRIPTORS, SPARE_SEATS,
-    TURNS_MAX,
+    INBOX_BYTES_MAX, READ_BYTES, REFUSALS_MAX, SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
 };
 use crate::route::Hosts;
 use crate::scale::Scaling;
@@ -55,18 +51,11 @@ const TOO_MUCH: &str = "There is too much to do; try again later.";
 const NO_PICTURE: &str = "The camera gave no picture in time.";
 const NO_ANSWER: &str = "The camera does not answer; it may be busy or hang. Try again later.";
 
-const WAKE: Token = Token(0);
-const SIGNAL: Token = Token(1);
-/// Listeners have the tokens from here on, …
-const FIRST_LISTENER: usize = 2;
-/// … and guests from here on.
-const FIRST_GUEST: usize = FIRST_LISTENER + LISTENERS_MAX;
-
 /// The house in service.
-pub struct Server {
-    poll: Poll,
-    listeners: Vec<Listener>,
-    signals: UnixStream,
+pub struct Server<W: World = Kernel> {
+    world: W,
+    /// By door: there may be guests at it.
+    doors: Vec<bool>,
     disk: Disk,
     /// By camera, the first one first. INVARIANT: not empty.
     feeds: Vec<Feed>,
@@ -89,7 +78,7 @@ pub struct Server {
     supervisor: Supervisor,
     viewers_max: usize,
     seats_max: usize,
-    peers: Slab<Peer>,
+    peers: Slab<Peer<W::Socket>>,
     /// Guests so far.
     guests: u64,
     /// Seats to be driven this turn. INVARIANT: once each; `Peer::touched` says so.
@@ -112,44 +101,45 @@ pub struct Server {
     over: bool,
 }
 
-struct Listener {
-    door: Door,
-    /// There may be guests at the door.
-    accepting: bool,
-}
-
 // ---- start and end --------------------------------------------------------------------------
 
 impl Server {
     /// Listen, start the other threads, be ready to `run`.
     pub fn open(config: &Config) -> Result<Server> {
-        let failed = |source| Error::new("start", "the event loop", source);
-        let poll = Poll::new().map_err(failed)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(failed)?);
-        let mut signals = signals().map_err(failed)?;
-        poll.registry().register(&mut signals, SIGNAL, Interest::READABLE).map_err(failed)?;
-        let mut listeners = Vec::new();
-        for (n, mut door) in doors(&config.listen)?.into_iter().enumerate() {
-            let token = Token(FIRST_LISTENER + n);
-            poll.registry().register(door.source(), token, Interest::READABLE).map_err(failed)?;
-            listeners.push(Listener { door, accepting: true });
-        }
+        let (kernel, waker) = Kernel::open(&config.listen)?;
         let password_file = config.password_file.as_deref();
         let access = Access::open(password_file, config.read_only, waker.clone())?;
-        let now = Now { instant: Instant::now(), wall: SystemTime::now() };
-        let own_name = uname().nodename().to_string_lossy().into_owned();
         let (disk, kept) = Disk::start(config, waker.clone())?;
         let slots = camera::start(config, kept, &waker)?;
         let feed = |slot| Feed::new(slot, Scaling::new(config.quality, waker.clone()));
-        let feeds: Vec<Feed> = slots.into_iter().map(feed).collect();
-        let mut addresses = Vec::new();
-        for listener in &listeners {
-            addresses.push(listener.door.to_string());
-            log::info!("listening on {}", listener.door);
+        let feeds = slots.into_iter().map(feed).collect();
+        let addresses: Vec<String> = kernel.doors().iter().map(Door::to_string).collect();
+        for address in &addresses {
+            log::info!("listening on {address}");
         }
-        let mut supervisor = Supervisor::from_environment();
-        supervisor.ready(&addresses, now.instant);
-        Ok(Server {
+        let doors = addresses.len();
+        let mut server = Server::new(config, kernel, doors, access, disk, feeds);
+        server.supervisor = Supervisor::from_environment();
+        server.supervisor.ready(&addresses, server.started);
+        Ok(server)
+    }
+}
+
+impl<W: World> Server<W> {
+    /// `feeds`: not empty.
+    fn new(
+        config: &Config,
+        world: W,
+        doors: usize,
+        access: Access,
+        disk: Disk,
+        feeds: Vec<Feed>,
+    ) -> Server<W> {
+        let now = world.now();
+        let own_name = uname().nodename().to_string_lossy().into_owned();
+        Server {
+            world,
+            doors: vec![true; doors],
             disk,
             intervalometer: Intervalometer::new(feeds.len(), config.every, now),
             controls: Controls::new(config.save_controls.is_some(), now),
@@ -164,13 +154,10 @@ impl Server {
             proxies: config.trusted_proxies.clone(),
             base_path: config.base_path.clone(),
             access,
-            supervisor,
+            supervisor: Supervisor::default(),
             viewers_max: config.max_viewers,
             seats_max: seats(config.max_viewers, feeds.len()),
             feeds,
-            poll,
-            listeners,
-            signals,
             peers: Slab::new(),
             guests: 0,
             touched: Vec::new(),
@@ -183,12 +170,12 @@ impl Server {
             signalled: false,
             ending: None,
             over: false,
-        })
+        }
     }
 
     /// Serve until SIGINT or SIGTERM.
     pub fn run(mut self) -> Result<()> {
-        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut events = Vec::with_capacity(EVENTS_MAX);
         while !self.over {
             self.turn(&mut events)?;
         }
@@ -203,7 +190,8 @@ impl Server {
         self.ending = self.ending.or(Some(now.instant + END_TIME_MAX));
         log::info!("ending");
         self.supervisor.stopping(now.instant);
-        self.listeners.clear(); // which closes them
+        self.doors.clear();
+        self.world.close_doors();
         self.stop_interval();
         for camera in self.cameras() {
             self.feeds[camera].slot.stop();
@@ -223,16 +211,6 @@ impl Server {
     }
 }
 
-/// SIGINT and SIGTERM as bytes to read.
-fn signals() -> io::Result<UnixStream> {
-    let (ours, theirs) = StdUnixStream::pair()?;
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
-    }
-    ours.set_nonblocking(true)?;
-    Ok(UnixStream::from_std(ours))
-}
-
 /// How many guests there is room for, with the soft limit on descriptors raised to the hard one.
 fn seats(viewers_max: usize, cameras: usize) -> usize {
     let Rlimit { maximum, current } = getrlimit(Resource::Nofile);
@@ -248,15 +226,12 @@ fn seats(viewers_max: usize, cameras: usize) -> usize {
 
 // ---- the turn -------------------------------------------------------------------------------
 
-impl Server {
-    fn turn(&mut self, events: &mut Events) -> Result<()> {
-        let timeout = self.time_to_wait();
-        match self.poll.poll(events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
-            other => other.map_err(|source| Error::new("wait for", "events", source))?,
-        }
-        let now = Now { instant: Instant::now(), wall: SystemTime::now() };
-        self.learn(events);
+impl<W: World> Server<W> {
+    fn turn(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        let waited = self.world.wait(self.time_to_wait(), events);
+        waited.map_err(|source| Error::new("wait for", "events", source))?;
+        let now = self.world.now();
+        events.drain(..).for_each(|event| self.learn(event));
         if std::mem::take(&mut self.signalled) {
             self.begin_end(now);
         }
@@ -289,27 +264,22 @@ impl Server {
         let times = [self.earliest, self.accept_again, self.ending, self.supervisor.deadline()];
         let feeds = self.feeds.iter().filter_map(Feed::deadline);
         let first = times.into_iter().chain(clocks).flatten().chain(feeds).min()?;
-        Some(first.saturating_duration_since(Instant::now()))
+        Some(first.saturating_duration_since(self.world.now().instant))
     }
 
-    /// Set latches. Nothing is closed or accepted here, so no event can meet a later guest.
-    fn learn(&mut self, events: &Events) {
-        for event in events {
-            match event.token() {
-                WAKE => self.woken = true,
-                SIGNAL => self.signalled |= self.signals.read(&mut [0; 16]).is_ok_and(|n| n > 0),
-                Token(token) if token < FIRST_GUEST => {
-                    let listener = self.listeners.get_mut(token - FIRST_LISTENER);
-                    listener.into_iter().for_each(|listener| listener.accepting = true);
-                }
-                Token(token) => {
-                    let seat = token - FIRST_GUEST;
-                    let Some(peer) = self.peers.get_mut(seat) else { continue };
-                    peer.readable |= event.is_readable() || event.is_read_closed();
-                    peer.writable |= event.is_writable();
-                    peer.failed |= event.is_error();
-                    self.touch(seat);
-                }
+    /// Set a latch. Nothing is closed or accepted before all are set, so no event can meet a later
+    /// guest.
+    fn learn(&mut self, event: Event) {
+        match event {
+            Event::Woken => self.woken = true,
+            Event::Signal => self.signalled = true,
+            Event::Door(door) => self.doors.get_mut(door).into_iter().for_each(|it| *it = true),
+            Event::Guest { seat, readable, writable, failed } => {
+                let Some(peer) = self.peers.get_mut(seat) else { return };
+                peer.readable |= readable;
+                peer.writable |= writable;
+                peer.failed |= failed;
+                self.touch(seat);
             }
         }
     }
@@ -431,7 +401,7 @@ impl Server {
             return;
         }
         self.accept_again = None;
-        let doors = self.listeners.len();
+        let doors = self.doors.len();
         let first = self.guests as usize; // so that a crowd at one door does not close the others
         for n in 0..doors {
             self.accept_at((first + n) % doors, now);
@@ -443,10 +413,10 @@ impl Server {
     fn accept_at(&mut self, door: usize, now: Now) {
         for _ in 0..ACCEPTS_MAX {
             let full = self.peers.len() >= self.seats_max + REFUSALS_MAX;
-            if full || !self.listeners[door].accepting {
+            if full || !self.doors[door] {
                 return;
             }
-            let error = match self.listeners[door].door.accept() {
+            let error = match self.world.accept(door) {
                 Ok((socket, address)) => {
                     self.welcome(socket, address, now);
                     continue;
@@ -455,7 +425,7 @@ impl Server {
             };
             match error.raw_os_error() {
                 _ if error.kind() == ErrorKind::WouldBlock => {
-                    self.listeners[door].accepting = false;
+                    self.doors[door] = false;
                     self.accept_fails = false; // all who waited are in
                 }
                 // The guest left before the door was opened, or its network failed: accept(2).
@@ -491,9 +461,9 @@ const GUESTS_FAULTS: [i32; 10] = [
 
 // ---- its parts ------------------------------------------------------------------------------
 
-impl Server {
+impl<W: World> Server<W> {
     /// Give a guest a seat; if there is none, and nobody can go, it is told so.
-    fn welcome(&mut self, mut socket: Socket, address: Address, now: Now) {
+    fn welcome(&mut self, mut socket: W::Socket, address: Address, now: Now) {
         let conn = if self.peers.len() < self.seats_max || self.make_room() {
             Conn::new(self.origins.clone(), now)
         } else {
@@ -502,9 +472,7 @@ impl Server {
         };
         let entry = self.peers.vacant_entry();
         let seat = entry.key();
-        let token = Token(FIRST_GUEST + seat);
-        let both = Interest::READABLE | Interest::WRITABLE;
-        if let Err(source) = self.poll.registry().register(&mut socket, token, both) {
+        if let Err(source) = self.world.register(&mut socket, seat) {
             log::warn!("{}", Error::new("register", address, source));
             return;
         }
@@ -534,7 +502,7 @@ impl Server {
         self.counts.add(&peer);
         log::debug!("{}: closed: {reason:?}", peer.address);
         self.held -= peer.held;
-        let _ = self.poll.registry().deregister(&mut peer.socket); // closing does it as well
+        self.world.deregister(&mut peer.socket);
     }
 
     /// Give up the connection that has been idle longest.
@@ -569,13 +537,13 @@ impl Server {
         0..self.feeds.len()
     }
 
-    fn seats_that(&self, chosen: impl Fn(&Peer) -> bool) -> Vec<usize> {
+    fn seats_that(&self, chosen: impl Fn(&Peer<W::Socket>) -> bool) -> Vec<usize> {
         self.peers.iter().filter(|(_, peer)| chosen(peer)).map(|(seat, _)| seat).collect()
     }
 }
 
 /// Write what became of a request into the log; gives the status.
-fn report(peer: &mut Peer) -> Option<Status> {
+fn report(peer: &mut Peer<impl Transport>) -> Option<Status> {
     let report = peer.conn.report()?;
     let method = report.method.map_or("-".to_owned(), |m| format!("{m:?}").to_uppercase());
     let (address, code) = (peer.address, report.status.code());

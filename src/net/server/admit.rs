@@ -10,8 +10,9 @@ use crate::http::Now;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Response, Status};
 use crate::limits::ORIGINS_NAMED_MAX;
+use crate::net::world::World;
 
-impl Server {
+impl<W: World> Server<W> {
     /// Note what is known of who asks; whether the request is to be worked on now. If not, it was
     /// refused, or it waits until its password has been worked out.
     pub(super) fn admit(&mut self, seat: usize, now: Now) -> bool {

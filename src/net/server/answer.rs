@@ -2,7 +2,6 @@
 //! changes by way of the disk.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::feed::no_signal;
 use super::{Server, TOO_MUCH};
@@ -15,9 +14,10 @@ use crate::http::response::{Response, Status};
 use crate::limits::HELD_BYTES_MAX;
 use crate::net::controls::Caller;
 use crate::net::shutter::Asker;
+use crate::net::world::World;
 use crate::route::{Action, Plan, route};
 
-impl Server {
+impl<W: World> Server<W> {
     /// Answer the request that a peer has ready.
     pub(super) fn answer(&mut self, seat: usize, now: Now) {
         if !self.admit(seat, now) {
@@ -87,11 +87,11 @@ impl Server {
 
 // ---- photos, and how the house stands -------------------------------------------------------
 
-impl Server {
+impl<W: World> Server<W> {
     /// Somebody wants a photo: wait for its frame.
     fn press(&mut self, camera: usize, asker: Asker, now: Now) {
         // The turn may have begun before the press came, and frames with it.
-        let now = Now { instant: Instant::now(), ..now };
+        let now = Now { instant: self.world.now().instant, ..now };
         let feed = &mut self.feeds[camera];
         if !feed.shutter.press(asker, feed.slot.watch(), self.stills, now) {
             self.refuse(camera, asker, Response::unavailable("Too many photos at once."), now);
@@ -193,7 +193,7 @@ impl Server {
 
 // ---- the camera's controls ------------------------------------------------------------------
 
-impl Server {
+impl<W: World> Server<W> {
     /// Ask the camera's thread for its controls, or to set one.
     fn order(&mut self, seat: usize, camera: usize, deed: Deed, now: Now) {
         let peer = &mut self.peers[seat];

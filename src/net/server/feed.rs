@@ -10,6 +10,7 @@ use crate::http::response::{Part, Response};
 use crate::limits::{FRAME_TIME_MAX, JPEG_SIZE, RENDITIONS_MAX, REPEAT_AFTER, SNAPSHOT_TIME_MAX};
 use crate::net::peer::{Peer, SnapshotWait};
 use crate::net::shutter::Shutter;
+use crate::net::world::{Transport, World};
 use crate::route::Freshness;
 use crate::scale::{Rendition, Renditions, Scaling, Wish};
 
@@ -39,12 +40,16 @@ pub struct Newest {
 
 impl Newest {
     /// What it comes to for a peer.
-    fn rendition(&self, peer: &Peer) -> Rendition {
+    fn rendition(&self, peer: &Peer<impl Transport>) -> Rendition {
         peer.wish.rendition(self.part.frame.shown)
     }
 
     /// The newest there is as a peer asked for it.
-    pub fn seen_by<'a>(&'a self, peer: &Peer, scaling: &'a Scaling) -> Option<&'a Arc<Part>> {
+    pub fn seen_by<'a>(
+        &'a self,
+        peer: &Peer<impl Transport>,
+        scaling: &'a Scaling,
+    ) -> Option<&'a Arc<Part>> {
         match self.rendition(peer) {
             Rendition::AS_IS => Some(&self.part),
             rendition => scaling.part(rendition),
@@ -96,8 +101,8 @@ impl Feed {
         self.newest.as_mut().is_some_and(|newest| newest.repeat_at.take_if(due).is_some())
     }
 
-    /// Whether frames can be made so beside those that `others` see.
-    fn can_make<'p>(&self, wish: Wish, others: impl Iterator<Item = &'p Peer>) -> bool {
+    /// Whether frames can be made so beside those that others see.
+    fn can_make(&self, wish: Wish, others: impl Iterator<Item = Wish>) -> bool {
         // Before the first frame it is not known whether there is anything to turn.
         let shown = match &self.newest {
             Some(newest) => newest.part.frame.shown,
@@ -112,7 +117,7 @@ impl Feed {
         }
         let mut all = Renditions::default();
         all.add(own);
-        others.for_each(|peer| all.add(peer.wish.rendition(shown)));
+        others.for_each(|wish| all.add(wish.rendition(shown)));
         all.count() <= RENDITIONS_MAX
     }
 
@@ -135,7 +140,7 @@ impl Feed {
     }
 }
 
-impl Server {
+impl<W: World> Server<W> {
     /// Hand out what a camera's thread left.
     pub(super) fn deliver_from(&mut self, camera: usize, now: Now) {
         let slot = self.feeds[camera].slot.clone();
@@ -238,7 +243,7 @@ impl Server {
             return;
         }
         let (mut asked, mut wanted) = (Renditions::default(), Renditions::default());
-        let wishes = |peer: &Peer| !peer.wish.is_none() && peer.camera == camera;
+        let wishes = |peer: &Peer<W::Socket>| !peer.wish.is_none() && peer.camera == camera;
         for (_, peer) in self.peers.iter().filter(|(_, peer)| wishes(peer)) {
             let rendition = newest.rendition(peer);
             asked.add(rendition);
@@ -254,8 +259,8 @@ impl Server {
 
     /// Whether a camera's frames can be made so beside those that others see.
     pub(super) fn can_make(&self, camera: usize, wish: Wish) -> bool {
-        let others = self.peers.iter().map(|(_, peer)| peer).filter(|peer| peer.watches(camera));
-        self.feeds[camera].can_make(wish, others)
+        let others = self.peers.iter().filter(|(_, peer)| peer.watches(camera));
+        self.feeds[camera].can_make(wish, others.map(|(_, peer)| peer.wish))
     }
 
     /// Answer with the frame that is there if it is fresh enough, else wait for the next one.

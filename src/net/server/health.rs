@@ -11,6 +11,7 @@ use crate::http::Now;
 use crate::http::response::{Response, Status};
 use crate::limits::{HISTORY_MAX, HISTORY_STEP};
 use crate::net::peer::Peer;
+use crate::net::world::{Transport, World};
 
 /// What has happened since the start, of those who have gone too.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +35,7 @@ impl Counts {
     }
 
     /// A peer goes, or is counted as if.
-    pub fn add(&mut self, peer: &Peer) {
+    pub fn add(&mut self, peer: &Peer<impl Transport>) {
         self.bytes += peer.gate.given();
         let totals = peer.conn.totals();
         self.frames += totals.frames;
@@ -78,7 +79,7 @@ impl History {
     }
 }
 
-impl Server {
+impl<W: World> Server<W> {
     /// Note how it stands, from time to time, while frames come.
     pub(super) fn note_sample(&mut self, now: Now) {
         if self.history.is_due(now.instant) {
@@ -125,7 +126,8 @@ impl Server {
         let count = |drops: &AtomicU64| drops.load(Ordering::Relaxed);
         let drops = &feed.slot.drops;
         let age = |frame: &Frame| now.instant.saturating_duration_since(frame.taken);
-        let watches = |peer: &Peer| peer.watches(camera) && peer.conn.viewing().is_some();
+        let watches =
+            |peer: &Peer<W::Socket>| peer.watches(camera) && peer.conn.viewing().is_some();
         CameraFacts {
             state: feed.slot.state(),
             fps_asked: self.fps_asked,
@@ -173,7 +175,7 @@ impl Server {
 }
 
 /// `newest`: the number of the last frame.
-fn viewer(peer: &Peer, operator: bool, newest: u64, now: Now) -> Option<Viewer> {
+fn viewer(peer: &Peer<impl Transport>, operator: bool, newest: u64, now: Now) -> Option<Viewer> {
     let viewing = peer.conn.viewing()?;
     let queued = peer.queued();
     let arrived = queued == 0 && peer.conn.outbox().is_empty();
