@@ -138,7 +138,7 @@ impl<S: Transport> Peer<S> {
     /// be more to read than it takes at once.
     pub fn can_move(&self) -> bool {
         let can_write = self.writable && !self.conn.outbox().is_empty();
-        can_write || (self.readable && self.conn.room() > 0)
+        can_write || self.failed || (self.readable && self.conn.room() > 0)
     }
 
     /// Move bytes both ways as far as they go. Everything that can go wrong with a socket ends in

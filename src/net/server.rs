@@ -358,18 +358,18 @@ impl<W: World> Server<W> {
         let Some(peer) = self.peers.get_mut(seat) else { return };
         peer.touched = false;
         for _ in 0..TURNS_MAX {
+            let need = self.peers[seat].conn.need();
+            let met = need.is_some_and(|need| self.meet(seat, need, now));
             let Some(peer) = self.peers.get_mut(seat) else { return };
+            if !met && !peer.can_move() {
+                self.note_deadline(seat);
+                return;
+            }
             peer.pump(&mut self.buffer, now);
             if let Some(status) = report(peer) {
                 self.counts.answer(status);
             }
             self.weigh(seat, now);
-            let need = self.peers[seat].conn.need();
-            let met = need.is_some_and(|need| self.meet(seat, need, now));
-            if !met && !self.peers.get(seat).is_some_and(Peer::can_move) {
-                self.note_deadline(seat);
-                return;
-            }
         }
         self.touch(seat);
     }
