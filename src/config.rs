@@ -289,7 +289,7 @@ impl Config {
         Config::from_words(std::env::args_os())
     }
 
-    fn from_words<I: IntoIterator<Item: Into<std::ffi::OsString> + Clone>>(
+    pub fn from_words<I: IntoIterator<Item: Into<std::ffi::OsString> + Clone>>(
         words: I,
     ) -> Result<Config, Exit> {
         let command = Config::command();

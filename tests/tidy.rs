@@ -15,7 +15,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// has 7 kB of its own, since it has a field for each kind of value, and sends while one slides.
 const WWW_BYTES_MAX: u64 = 39_400;
 
-/// A source file, its room, and its lines without the tests at the bottom.
+/// A source file, its room, and its lines without the tests at the bottom; none of a file of tests.
 struct Source {
     path: String,
     room: String,
@@ -28,14 +28,38 @@ fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     collect(&root, &mut found);
     assert!(found.len() > 15, "the tree is there");
-    let source = |path: PathBuf| {
-        let whole = fs::read_to_string(&path).expect("a source file");
-        let path = path.strip_prefix(&root).expect("below src").display().to_string();
-        let room = path.split(['/', '.']).next().unwrap_or_default().to_owned();
-        let code = whole.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
-        Source { path, room, lines: code.lines().map(str::to_owned).collect(), whole }
-    };
-    found.into_iter().map(source).collect()
+    let mut sources: Vec<Source> = found.into_iter().map(|path| source(&root, &path)).collect();
+    let tests: Vec<String> = sources.iter().flat_map(test_modules).collect();
+    for source in &mut sources {
+        let below = |module: &String| {
+            source.path.strip_prefix(module).is_some_and(|rest| rest.starts_with(['.', '/']))
+        };
+        if tests.iter().any(below) {
+            source.lines.clear();
+        }
+    }
+    sources
+}
+
+fn source(root: &Path, path: &Path) -> Source {
+    let whole = fs::read_to_string(path).expect("a source file");
+    let path = path.strip_prefix(root).expect("below src").display().to_string();
+    let room = path.split(['/', '.']).next().unwrap_or_default().to_owned();
+    let code = whole.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    Source { path, room, lines: code.lines().map(str::to_owned).collect(), whole }
+}
+
+/// The modules of a file that only tests have, as paths without an ending.
+fn test_modules(source: &Source) -> Vec<String> {
+    let folder = source.path.trim_end_matches(".rs").trim_end_matches("/mod");
+    let mut lines = source.whole.lines();
+    let mut modules = Vec::new();
+    while lines.by_ref().any(|line| line == "#[cfg(test)]") {
+        let next = lines.next().unwrap_or_default().trim_start_matches("pub ");
+        let name = next.strip_prefix("mod ").and_then(|name| name.strip_suffix(';'));
+        modules.extend(name.map(|name| format!("{folder}/{name}")));
+    }
+    modules
 }
 
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -17,6 +17,8 @@ mod changes;
 mod controls;
 mod folder;
 mod gallery;
+#[cfg(test)]
+pub mod invented;
 mod metrics;
 mod notes;
 mod page;

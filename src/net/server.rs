@@ -11,6 +11,8 @@ mod admit;
 mod answer;
 mod feed;
 mod health;
+#[cfg(test)]
+mod simulation;
 
 use std::io::ErrorKind;
 use std::ops::Range;
