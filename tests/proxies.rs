@@ -481,10 +481,13 @@ fn a_relay_serves_the_crowd_from_one_stream() {
     expect_one_stream(&pi, crowd);
 }
 
-/// With those settings of the page that contain `part`.
+/// A Pi, and go2rtc before it with those settings of the page that contain `part`; none where it
+/// is not installed.
 #[track_caller]
-fn go2rtc(part: &str, pi: &Camera) -> Go2rtc {
-    Go2rtc::start(&block("yaml", part, &[("192.168.1.3:5000", &pi.addr().to_string())]))
+fn go2rtc(part: &str) -> Option<(Camera, Go2rtc)> {
+    let pi = go2rtc::is_there().then(|| Camera::start(&[]))?;
+    let settings = block("yaml", part, &[("192.168.1.3:5000", &pi.addr().to_string())]);
+    Some((pi, Go2rtc::start(&settings)))
 }
 
 /// ffmpeg sees pictures of this kind there by RTSP, in their order and about as often as the Pi's.
@@ -514,11 +517,7 @@ fn expect_rtsp(url: &str, codec: &str) {
 
 #[test]
 fn go2rtc_serves_the_crowd_from_one_stream() {
-    if !go2rtc::is_there() {
-        return;
-    }
-    let pi = Camera::start(&[]);
-    let relay = go2rtc("streams:", &pi);
+    let Some((pi, relay)) = go2rtc("streams:") else { return };
     let next = |viewer: &mut Jpegs<_>| viewer.next().expect("a picture").expect("whole");
     let crowd = crowd(&pi, || relay.view(), next);
     expect_rtsp(&relay.rtsp(), "mjpeg");
@@ -527,11 +526,7 @@ fn go2rtc_serves_the_crowd_from_one_stream() {
 
 #[test]
 fn go2rtc_has_h264_made_while_somebody_watches() {
-    if !go2rtc::is_there() {
-        return;
-    }
-    let pi = Camera::start(&[]);
-    let relay = go2rtc("ffmpeg:camera", &pi);
+    let Some((pi, relay)) = go2rtc("ffmpeg:camera") else { return };
     expect_rtsp(&format!("{}?video=h264", relay.rtsp()), "h264");
     expect_none_left(&pi);
 }
