@@ -11,6 +11,8 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
+use super::gate::{self, Link};
+use super::world::Transport;
 use crate::error::Error;
 
 /// A guest's.
@@ -47,28 +49,38 @@ impl fmt::Display for Address {
     }
 }
 
-impl Socket {
-    pub fn write_vectored(&self, slices: &[IoSlice]) -> io::Result<usize> {
+impl Transport for Socket {
+    fn write_vectored(&self, slices: &[IoSlice]) -> io::Result<usize> {
         match self {
             Socket::Tcp(socket) => (&mut &*socket).write_vectored(slices),
             Socket::Unix(socket) => (&mut &*socket).write_vectored(slices),
         }
     }
 
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Socket::Tcp(socket) => socket.take_error(),
             Socket::Unix(socket) => socket.take_error(),
         }
     }
 
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Socket::Tcp(socket) => socket.shutdown(how),
             Socket::Unix(socket) => socket.shutdown(how),
         }
     }
 
+    fn queued(&self) -> io::Result<u64> {
+        gate::queued(self.as_fd())
+    }
+
+    fn link(&self) -> io::Result<Link> {
+        Link::of(self.as_fd())
+    }
+}
+
+impl Socket {
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Socket::Tcp(socket) => socket,

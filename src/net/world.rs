@@ -3,7 +3,6 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::gate::{self, Link};
+use super::gate::Link;
 use super::listen::doors;
 use super::socket::{Address, Door, Socket};
 use crate::config::Listen;
@@ -162,27 +161,5 @@ impl World for Kernel {
 
     fn close_doors(&mut self) {
         self.doors.clear();
-    }
-}
-
-impl Transport for Socket {
-    fn write_vectored(&self, slices: &[IoSlice]) -> io::Result<usize> {
-        Socket::write_vectored(self, slices)
-    }
-
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Socket::take_error(self)
-    }
-
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        Socket::shutdown(self, how)
-    }
-
-    fn queued(&self) -> io::Result<u64> {
-        gate::queued(self.as_fd())
-    }
-
-    fn link(&self) -> io::Result<Link> {
-        Link::of(self.as_fd())
     }
 }
