@@ -1,11 +1,10 @@
 //! What stands in for the disk threads when the loop is tried: no file is touched, and each answer
 //! comes when it is asked for.
 
-use std::collections::VecDeque;
 use std::fs::File;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 
-use super::{Answer, Change, Disk, Done, Job, OpenFile, Source, Task};
+use super::{Answer, Change, Disk, Done, Job, OpenFile, Source, Task, Worker, queues};
 use crate::http::response::{Body, Response, Status};
 use crate::limits::{CHANGES_MAX, JOBS_MAX};
 
@@ -28,10 +27,8 @@ struct Thread<T> {
 }
 
 impl<T> Thread<T> {
-    fn new(jobs_max: usize) -> (Thread<T>, SyncSender<Job<T>>, Receiver<Done>) {
-        let (jobs, todo) = sync_channel(jobs_max);
-        let (answers, done) = sync_channel(jobs_max + 1);
-        (Thread { jobs: todo, answers, answer: None }, jobs, done)
+    fn new((jobs, answers): Worker<T>) -> Thread<T> {
+        Thread { jobs, answers, answer: None }
     }
 
     /// Do the next job; whether there is news for the loop.
@@ -53,10 +50,9 @@ impl<T> Thread<T> {
 
 impl InventedDisk {
     pub fn new(content: File) -> (Disk, InventedDisk) {
-        let (reader, jobs, done) = Thread::new(JOBS_MAX);
-        let (writer, changes, changed) = Thread::new(CHANGES_MAX);
-        let disk = Disk { jobs, changes, done, changed, unfinished: 0, waiting: VecDeque::new() };
-        (disk, InventedDisk { reader, writer, content })
+        let ((reading, reader), (changing, writer)) = (queues(JOBS_MAX), queues(CHANGES_MAX));
+        let (reader, writer) = (Thread::new(reader), Thread::new(writer));
+        (Disk::new(reading, changing), InventedDisk { reader, writer, content })
     }
 
     /// The reading thread does a job, or fails at it; whether there is news for the loop. A page

@@ -186,10 +186,15 @@ impl Disk {
             photos: Photos::new(album.clone()),
         };
         let changes = Changes::new(album, Room::of(config), settings);
-        let (jobs, done) = spawn("disk-read", JOBS_MAX, waker.clone(), reader)?;
-        let (changes, changed) = spawn("disk-write", CHANGES_MAX, waker, changes)?;
-        let disk = Disk { jobs, changes, done, changed, unfinished: 0, waiting: VecDeque::new() };
-        Ok((disk, kept))
+        let (reading, todo) = queues(JOBS_MAX);
+        spawn("disk-read", todo, waker.clone(), reader)?;
+        let (changing, todo) = queues(CHANGES_MAX);
+        spawn("disk-write", todo, waker, changes)?;
+        Ok((Disk::new(reading, changing), kept))
+    }
+
+    fn new((jobs, done): Client<Task>, (changes, changed): Client<Change>) -> Disk {
+        Disk { jobs, changes, done, changed, unfinished: 0, waiting: VecDeque::new() }
     }
 
     /// Give a job to the reading thread. A page is refused when too many jobs are waiting.
@@ -241,6 +246,17 @@ impl Disk {
     }
 }
 
+/// The loop's ends of a thread's queues, and the thread's.
+type Client<T> = (SyncSender<Job<T>>, Receiver<Done>);
+type Worker<T> = (Receiver<Job<T>>, SyncSender<Done>);
+
+fn queues<T>(jobs_max: usize) -> (Client<T>, Worker<T>) {
+    let (jobs, todo) = sync_channel(jobs_max);
+    // The thread waits with its answer if the loop is behind with fetching them.
+    let (answers, done) = sync_channel(jobs_max + 1);
+    ((jobs, done), (todo, answers))
+}
+
 /// What a disk thread does all day.
 trait Work<T>: Send + 'static {
     fn answer(&mut self, task: T) -> Answer;
@@ -255,13 +271,10 @@ trait Work<T>: Send + 'static {
 /// Start a thread that does one job after the other.
 fn spawn<T: Send + 'static>(
     name: &str,
-    jobs_max: usize,
+    (todo, answers): Worker<T>,
     waker: Arc<Waker>,
     mut work: impl Work<T>,
-) -> Result<(SyncSender<Job<T>>, Receiver<Done>)> {
-    let (jobs, todo) = sync_channel::<Job<T>>(jobs_max);
-    // The thread waits here if the loop is behind with fetching answers.
-    let (answers, done) = sync_channel::<Done>(jobs_max + 1);
+) -> Result<()> {
     let run = move || {
         let _abort = AbortOnPanic;
         work.begin();
@@ -278,7 +291,7 @@ fn spawn<T: Send + 'static>(
         .name(name.into())
         .spawn(run)
         .map_err(|source| Error::new("start", "a disk thread", source))?;
-    Ok((jobs, done))
+    Ok(())
 }
 
 /// The thread that reads.
