@@ -479,12 +479,13 @@ fn run(seed: u64) -> (u64, Seen) {
     trial.end()
 }
 
-/// `PISTREAM_SEED` tries one world again, `PISTREAM_TURNS` asks for more turns than the normal run
-/// has time for.
+/// A million turns in the long run, or `PISTREAM_TURNS`; `PISTREAM_SEED` tries one world again.
 #[test]
 fn nobody_is_forgotten_and_nothing_spins_in_any_world() {
     let number = |name: &str| env::var(name).ok().map(|text| text.parse().expect("a number"));
-    let wanted: u64 = number("PISTREAM_TURNS").unwrap_or(100_000);
+    let long = env::var("PISTREAM_LONG").is_ok_and(|value| value == "1");
+    let usual = if long { 1_000_000 } else { 100_000 };
+    let wanted = number("PISTREAM_TURNS").unwrap_or(usual);
     let only = number("PISTREAM_SEED");
     let (mut turns, mut seen) = (0, Seen::default());
     for seed in only.map_or(1..=u64::MAX, |seed| seed..=seed) {

@@ -149,10 +149,8 @@ impl Guest {
 
     /// Send no more, not even what was begun.
     fn end(&mut self) {
-        if !self.silent || !self.to_send.is_empty() {
-            self.silent = true;
-            self.to_send.clear();
-        }
+        self.silent = true;
+        self.to_send.clear();
         self.wire.borrow_mut().end();
     }
 

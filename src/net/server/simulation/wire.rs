@@ -11,7 +11,7 @@ use crate::net::gate::Link;
 use crate::net::world::{Event, Transport};
 
 pub struct Wire {
-    /// Whether the guest is who knows where; set by the loop.
+    /// Where the loop has seated the guest; none before it did, and after it let go.
     pub seat: Option<usize>,
     /// On their way to the loop; then the guest's end, if it has sent that.
     inbound: Vec<u8>,
