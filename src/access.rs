@@ -24,9 +24,9 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use crate::disk::{self, Ticket};
 use crate::error::{Error, Result};
 use crate::limits::{
-    ACCESS_NICE, GUESS_WAIT_MAX, GUESS_WAIT_MIN, GUESSERS_MAX, GUESSES_FREE, GUESSES_KEPT_TIME,
-    GUESSES_WAITING_MAX, HASH_COST, HASH_COST_MAX, NAME_BYTES_MAX, PASSWORD_BYTES_MAX,
-    PASSWORD_FILE_BYTES_MAX, PROOFS_KEPT_MAX,
+    ACCESS_NICE, GUESS_TICKETS_MAX, GUESS_WAIT_MAX, GUESS_WAIT_MIN, GUESSERS_MAX, GUESSES_FREE,
+    GUESSES_KEPT_TIME, GUESSES_WAITING_MAX, HASH_COST, HASH_COST_MAX, NAME_BYTES_MAX,
+    PASSWORD_BYTES_MAX, PASSWORD_FILE_BYTES_MAX, PROOFS_KEPT_MAX,
 };
 use crate::thread::{stand_back, wake};
 
@@ -51,7 +51,7 @@ pub enum Verdict {
     Later(Duration),
 }
 
-/// One who may come in.
+/// One who may come in. Bound: `PASSWORD_FILE_BYTES_MAX`, with all others.
 #[derive(Clone, Debug)]
 struct User {
     name: String,
@@ -157,8 +157,9 @@ pub struct Access {
 struct Guess {
     proof: Proof,
     client: IpAddr,
+    /// Bound: `NAME_BYTES_MAX`.
     name: String,
-    /// Who waits for it.
+    /// Who waits for it, and who has left. INVARIANT: at most `GUESS_TICKETS_MAX`.
     tickets: Vec<Ticket>,
 }
 
@@ -171,6 +172,7 @@ struct Guesser {
     until: Instant,
 }
 
+/// Bound: `GUESSES_WAITING_MAX`.
 #[derive(Debug)]
 struct Thread {
     jobs: SyncSender<(Proof, String, String)>,
@@ -221,7 +223,11 @@ impl Access {
         let Some((name, password)) = credentials(authorization) else { return Verdict::Unknown };
         let client = neighbourhood(client);
         if let Some(guess) = self.guesses.iter_mut().find(|guess| guess.proof == proof) {
-            guess.tickets.push(ticket); // one a guest, for it asks for one thing at a time
+            // One a guest, for it asks for one thing at a time; but guests come and go meanwhile.
+            if guess.tickets.len() >= GUESS_TICKETS_MAX {
+                return Verdict::Later(GUESS_WAIT_MIN);
+            }
+            guess.tickets.push(ticket);
             return Verdict::Waits;
         }
         if let Some(guesser) = self.guessers.get(&client)
@@ -400,4 +406,30 @@ fn hide_typing(input: &io::Stdin) -> Option<Termios> {
     hidden.local_modes.remove(LocalModes::ECHO);
     tcsetattr(input, OptionalActions::Now, &hidden).ok()?;
     Some(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_who_come_and_go_while_a_password_is_worked_out_are_not_counted_for_ever() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let file = std::env::temp_dir().join(format!("passwords-{}", std::process::id()));
+        let hash = bcrypt::hash("secret", 4).unwrap();
+        std::fs::write(&file, format!("anna:{hash}")).unwrap();
+        let mut access = Access::open(Some(&file), false, waker).unwrap();
+        std::fs::remove_file(file).unwrap();
+        let (client, now) = (IpAddr::from([192, 0, 2, 1]), Instant::now());
+        let mut ask = |guest| {
+            let sent = format!("Basic {}", BASE64_STANDARD.encode("anna:secret"));
+            access.check(Some(&sent), client, Ticket { seat: 0, guest }, now)
+        };
+        // What came of it is not taken: it is as if it took long.
+        for guest in 0..GUESS_TICKETS_MAX as u64 {
+            assert_eq!(ask(guest), Verdict::Waits, "guest {guest}");
+        }
+        assert_eq!(ask(GUESS_TICKETS_MAX as u64), Verdict::Later(GUESS_WAIT_MIN));
+    }
 }

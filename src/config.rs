@@ -20,6 +20,7 @@ use crate::limits::{
 ///
 /// Every option can also be given in the environment; the log's level is RUST_LOG
 /// (error, warn, info, debug).
+// Bound: the operator's words.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pistream", version)]
 pub struct Config {
@@ -234,7 +235,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// Where the frames come from.
+/// Where the frames come from. Bound: the operator's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Camera {
     /// The first device that captures; the test picture as long as none was ever seen.
@@ -363,7 +364,7 @@ fn further_cameras(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Came
     Ok(cameras)
 }
 
-/// The program ends before it began.
+/// The program ends before it began. Bound: the operator's words in a sentence.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exit {
     pub text: String,

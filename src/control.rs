@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::SHOWN_VALUE_CHARS_MAX;
+use crate::limits::{KEPT_CAMERAS_MAX, SHOWN_VALUE_CHARS_MAX};
 
 // ---- what is asked, and what is answered ----------------------------------------------------
 
@@ -19,7 +19,7 @@ use crate::limits::SHOWN_VALUE_CHARS_MAX;
 pub enum Deed {
     /// To see them.
     List,
-    /// To set one, to a value as it was sent.
+    /// To set one, to a value as it was sent. Bound: `FORM_BYTES_MAX`.
     Set { id: u32, value: String },
     /// One as it is by default, or all.
     Reset(Option<u32>),
@@ -38,17 +38,19 @@ pub struct Order {
 /// What became of an order.
 pub type Told = Result<Listing, Refusal>;
 
-/// A camera's controls as they are.
+/// A camera's controls as they are. Bound: the kernel's names and sentences of the code's.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Listing {
     /// Node, name and driver; none where there is no device.
     pub camera: Option<String>,
     /// Why there are no controls.
     pub reason: Option<String>,
+    /// At most `CONTROLS_MAX`.
     pub controls: Vec<Control>,
 }
 
-/// Why an order was not carried out, as a sentence.
+/// Why an order was not carried out, as a sentence. Bound: of what was sent it has
+/// `SHOWN_VALUE_CHARS_MAX`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The control cannot have this value.
@@ -73,7 +75,7 @@ impl Refusal {
 
 // ---- a control ------------------------------------------------------------------------------
 
-/// One control, and its value.
+/// One control, and its value. Bound: the kernel's names, 32 bytes each.
 #[derive(Clone, Debug, Serialize)]
 pub struct Control {
     /// V4L2's number of it; the same for all cameras that have it.
@@ -92,7 +94,7 @@ pub struct Control {
     pub maximum: i64,
     /// What lies between is rounded by the driver.
     pub step: u64,
-    /// What a menu offers.
+    /// What a menu offers: at most `MENU_MAX`.
     pub menu: Vec<Choice>,
     /// It tells something and cannot be set.
     pub read_only: bool,
@@ -127,13 +129,15 @@ pub enum Kind {
     Compound,
 }
 
+/// One entry of a menu. Bound: the kernel's name of it, 32 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Choice {
     pub value: i64,
     pub name: String,
 }
 
-/// What a control is set to.
+/// What a control is set to. Bound: `CONTROL_TEXT_BYTES_MAX`, and in the file of settings
+/// `SETTINGS_BYTES_MAX`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Value {
@@ -299,17 +303,19 @@ pub fn is_switch(id: u32) -> bool {
 
 // ---- what somebody has set ------------------------------------------------------------------
 
-/// What somebody has set, by the camera.
+/// What somebody has set, by the camera: at most `KEPT_CAMERAS_MAX`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Kept(BTreeMap<String, Settings>);
 
-/// What somebody has set of one camera, by the control's id.
+/// What somebody has set of one camera, by the control's id. Bound: `CONTROLS_MAX` that the camera
+/// has, and what the file of settings had before, `SETTINGS_BYTES_MAX`.
 pub type Settings = BTreeMap<u32, Setting>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
-    /// For people who read the file.
+    /// For people who read the file. Bound: the kernel's name of it, 32 bytes, or the file's,
+    /// `SETTINGS_BYTES_MAX`.
     #[serde(default)]
     pub name: String,
     pub value: Value,
@@ -337,14 +343,19 @@ impl Kept {
         self.0.get(camera).cloned().unwrap_or_default()
     }
 
-    /// All that is set of `camera` from now on.
+    /// All that is set of `camera` from now on. If there are too many cameras, another is
+    /// forgotten.
     pub fn put(&mut self, camera: &str, settings: Settings) {
         self.0.insert(camera.to_owned(), settings);
+        while self.0.len() > KEPT_CAMERAS_MAX {
+            let other = self.0.keys().find(|other| *other != camera).cloned();
+            other.map(|other| self.0.remove(&other));
+        }
     }
 
     /// Take over what is newer of the cameras that it has.
     pub fn merge(&mut self, newer: Kept) {
-        self.0.extend(newer.0);
+        newer.0.into_iter().for_each(|(camera, settings)| self.put(&camera, settings));
     }
 
     /// Cameras of which nothing is set are not worth a line.
@@ -499,6 +510,21 @@ mod tests {
         kept.forget_empty();
         assert_eq!(kept.of("a").len(), 1);
         assert!(!String::from_utf8(kept.to_text()).unwrap().contains("usb"));
+    }
+
+    #[test]
+    fn of_too_many_cameras_another_is_forgotten() {
+        let mut kept = Kept::default();
+        let gain = Setting { name: "Gain".to_owned(), value: Value::Number(1) };
+        let settings = Settings::from([(1, gain)]);
+        for n in 0..KEPT_CAMERAS_MAX + 9 {
+            let camera = format!("camera {}", KEPT_CAMERAS_MAX + 9 - n); // the first by name
+            let mut newer = Kept::default();
+            newer.put(&camera, settings.clone());
+            kept.merge(newer);
+            assert_eq!(kept.of(&camera), settings, "what was set last is kept");
+        }
+        assert_eq!(kept.0.len(), KEPT_CAMERAS_MAX);
     }
 
     #[test]

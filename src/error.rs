@@ -10,6 +10,7 @@ use std::{fmt, io};
 #[derive(Debug)]
 pub struct Error {
     doing: &'static str,
+    /// Bound: the operator's path or the kernel's name, or what a request names, `HEAD_BYTES_MAX`.
     subject: String,
     source: io::Error,
 }

@@ -38,9 +38,9 @@ pub struct Frame {
     pub captured: SystemTime,
     pub picture: Picture,
     pub shown: Shape,
-    /// A whole JPEG, SOI to EOI.
+    /// A whole JPEG, SOI to EOI. Bound: `FRAME_BYTES_MAX`, or `PIXELS_MAX`, encoded.
     jpeg: Vec<u8>,
-    /// Where the buffer goes when the last holder is done.
+    /// Where the buffer goes when the last holder is done. Bound: `POOL_MAX`.
     pool: Option<SyncSender<Vec<u8>>>,
 }
 
@@ -98,7 +98,7 @@ pub struct Drops {
     pub skipped: AtomicU64,
 }
 
-/// What a camera is, and how it is doing.
+/// What a camera is, and how it is doing. Bound: the kernel's names and sentences of the code's.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CameraState {
     /// Node, name and driver of the device; none before one was used.
@@ -137,9 +137,11 @@ pub struct FrameSlot {
     state: Mutex<CameraState>,
     still: Mutex<Option<Still>>,
     still_wanted: AtomicBool,
-    /// What is wanted of the controls, the oldest first, and what became of it. INVARIANT: at most
-    /// `ORDERS_MAX` of each: an order is given when another was answered.
+    /// What is wanted of the controls, the oldest first, …
+    /// INVARIANT: at most `ORDERS_MAX`.
     orders: Mutex<VecDeque<Order>>,
+    /// …and what became of it.
+    /// INVARIANT: at most `ORDERS_MAX`: an order is given when another was answered.
     told: Mutex<VecDeque<(u64, Told)>>,
     /// What was set lately, of each camera the newest.
     kept: Mutex<Kept>,

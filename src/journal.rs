@@ -17,7 +17,8 @@ use crate::limits::{LOG_BYTES_MAX, LOG_TIME_MAX};
 /// What the logger writes into. Never waits and never fails.
 #[derive(Debug)]
 pub struct Journal {
-    /// Bounded by `Counts::waiting`: a queue with places would hold memory for all of them.
+    /// Bound: `LOG_BYTES_MAX`, by `Counts::waiting`: a queue with places would hold memory for all
+    /// of them.
     lines: Sender<Vec<u8>>,
     counts: Arc<Counts>,
 }

@@ -140,7 +140,7 @@ pub fn mend_whole(jpeg: &mut Vec<u8>, turn: Turn) -> Result<Shape, Broken> {
 /// What stands before a picture's first scan, and what is to be put in place of some of it.
 struct Head {
     shown: Shape,
-    /// In the order of their places.
+    /// In the order of their places: at most `SEGMENTS_MAX`, and two more.
     edits: Vec<(Range<usize>, Cow<'static, [u8]>)>,
     /// Where the first scan's segment begins.
     scan: usize,
@@ -596,7 +596,8 @@ impl From<turbojpeg::Error> for Failed {
 
 /// Makes JPEGs of raw frames; keeps its buffers from frame to frame.
 ///
-/// YUV stays YUV: planes are sorted and stretched to full range, never turned into RGB.
+/// YUV stays YUV: planes are sorted and stretched to full range, never turned into RGB. Bound:
+/// `DECODED_PIXELS_MAX` in three planes.
 pub struct Encoder {
     compressor: Compressor,
     /// Y, U and V planes of the frame at hand, one behind the other.
@@ -743,7 +744,7 @@ fn forgive(decoded: turbojpeg::Result<()>) -> turbojpeg::Result<()> {
 /// as YUV.
 pub struct Scaler {
     encoder: Encoder,
-    /// The planes in `encoder`, turned.
+    /// The planes in `encoder`, turned. Bound: `DECODED_PIXELS_MAX` in three planes.
     turned: Vec<u8>,
 }
 

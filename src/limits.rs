@@ -249,6 +249,8 @@ pub const ORDER_TIME_MAX: Duration = Duration::from_secs(8);
 pub const SETTINGS_PERIOD: Duration = Duration::from_secs(1);
 /// If the disk refused them, they are written again after this.
 pub const SETTINGS_RETRY: Duration = Duration::from_secs(30);
+/// Cameras of which it is remembered what was set; most sites have one.
+pub const KEPT_CAMERAS_MAX: usize = 256;
 /// Bytes of the file of settings.
 pub const SETTINGS_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -342,6 +344,8 @@ pub const ACCESS_NICE: i32 = 10;
 pub const PROOFS_KEPT_MAX: usize = 128;
 /// Passwords waiting to be worked out; who comes then may come again later.
 pub const GUESSES_WAITING_MAX: usize = 8;
+/// Guests who wait for the same password to be worked out.
+pub const GUESS_TICKETS_MAX: usize = 4096;
 /// Wrong passwords from one address after which it has to wait before the next: …
 pub const GUESSES_FREE: u32 = 3;
 /// …this long at first, doubling each time, …

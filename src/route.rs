@@ -190,6 +190,7 @@ fn act(request: &Request, path: &str, cameras: usize) -> Action {
     }
 }
 
+/// Bound: `FORM_BYTES_MAX`.
 type Form<'r> = [(Cow<'r, str>, Cow<'r, str>)];
 
 /// A path that names a camera by its number: the path without that, and the number.
@@ -198,7 +199,7 @@ fn numbered(path: &str) -> Option<(&str, &str)> {
     ["/video_feed", "/snapshot", "/controls"].contains(&path).then_some((path, number))
 }
 
-/// A status, and a sentence that says why.
+/// A status, and a sentence that says why. Bound: the code's, with an excerpt of what was sent.
 type Refusal = (Status, String);
 
 fn refuse((status, sentence): Refusal) -> Action {
@@ -392,9 +393,9 @@ fn malformed(sentence: &str) -> Action {
 /// that nobody outside can give us.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
-    /// `--host-name`s.
+    /// `--host-name`s. Bound: the operator's list.
     names: Vec<String>,
-    /// This machine's full name.
+    /// This machine's full name. Bound: the kernel's, 64 bytes.
     own: String,
 }
 

@@ -212,6 +212,132 @@ fn numbers_that_bound_stand_in_limits() {
     assert!(!limits.expect("limits.rs").contains("crate::"), "limits.rs imports nothing of ours");
 }
 
+/// Types that can grow.
+const GROWING: [&str; 12] = [
+    "Vec",
+    "VecDeque",
+    "HashMap",
+    "HashSet",
+    "BTreeMap",
+    "BTreeSet",
+    "BinaryHeap",
+    "LinkedList",
+    "Slab",
+    "String",
+    "Cow",
+    "BytesMut",
+];
+/// Who else bounds what is kept, where it is no number of ours: what is given once at the start;
+/// names that the kernel has room for; text that has one form.
+const BOUNDED_BY: [&str; 3] = ["the operator's", "the kernel's", "the code's"];
+
+/// Whether a comment names a bound: a number of `limits.rs`, or who else sees to it.
+fn names_a_bound(comment: &str, limits: &[&str]) -> bool {
+    let bound =
+        ["Bound:", "at most `", "At most `"].iter().filter_map(|word| comment.find(word)).min();
+    let Some(bound) = bound.map(|at| &comment[at..]) else { return false };
+    let numbers: Vec<&str> = bound
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.len() > 3 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .collect();
+    let known = numbers.iter().all(|name| limits.contains(name));
+    known && (!numbers.is_empty() || BOUNDED_BY.iter().any(|who| bound.contains(who)))
+}
+
+/// The comment that ends above line `n`, attributes of one line left out.
+fn comment_above(lines: &[String], n: usize) -> String {
+    let above = lines[..n].iter().rev().map(|line| line.trim());
+    let block = above.take_while(|line| line.starts_with("//") || line.starts_with("#["));
+    let mut block: Vec<&str> = block.filter(|line| !line.starts_with("#[")).collect();
+    block.reverse();
+    block.iter().map(|line| line.trim_start_matches('/').trim()).collect::<Vec<_>>().join(" ")
+}
+
+/// Fields, statics and names of types that can grow and of which nothing says how far: neither
+/// above them, nor above the type that they belong to.
+fn endless(source: &Source, limits: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    // The type whose fields are being read: its indent, and whether it has a bound for all.
+    let mut open: Option<(usize, bool)> = None;
+    for (n, line) in source.lines.iter().enumerate() {
+        let code = line.trim_start();
+        if code.starts_with("//") || code.starts_with("#[") {
+            continue;
+        }
+        let indent = line.len() - code.len();
+        let is_bounded = || names_a_bound(&comment_above(&source.lines, n), limits);
+        let grows = code
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|word| GROWING.contains(&word));
+        match open {
+            Some((at, _)) if indent == at => open = None, // its closing bracket
+            // A variant may be called so.
+            Some((_, false)) if grows && code != "String," && !is_bounded() => {
+                found.push(format!("src/{}:{}: {code}", source.path, n + 1));
+            }
+            Some(_) => {}
+            None => {
+                let item = code.trim_start_matches("pub").trim_start_matches("(crate)");
+                let item = item.trim_start_matches("(super)").trim_start();
+                let begins = ["struct ", "enum ", "union ", "static ", "type ", "thread_local"];
+                if !begins.iter().any(|begin| item.starts_with(begin)) {
+                    continue;
+                }
+                if code.ends_with(['{', '(']) {
+                    open = Some((indent, is_bounded()));
+                } else if grows && !is_bounded() {
+                    found.push(format!("src/{}:{}: {code}", source.path, n + 1));
+                }
+            }
+        }
+    }
+    assert!(open.is_none(), "src/{}: the check lost its way", source.path);
+    found
+}
+
+/// The names of the numbers in `limits.rs`.
+fn limits(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()).collect()
+}
+
+#[test]
+fn every_collection_says_how_far_it_grows() {
+    let text = include_str!("../src/limits.rs");
+    let limits = limits(text);
+    assert!(limits.len() > 100, "the numbers were read");
+    let found: Vec<String> = sources().iter().flat_map(|source| endless(source, &limits)).collect();
+    let law = "what can grow says above it what bounds it: a number of limits.rs, the operator's \
+         words, the kernel's names, the code's forms (`Bound: …`, or: at most `NUMBER`)";
+    assert!(found.is_empty(), "{law}\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_collection_without_a_bound_is_found() {
+    let check = |code: &str, expect: usize| {
+        let lines: Vec<String> = code.lines().map(str::to_owned).collect();
+        let source =
+            Source { path: "x.rs".into(), room: "x".into(), lines, whole: code.to_owned() };
+        assert_eq!(endless(&source, &["GUESTS_MAX"]).len(), expect, "{code}");
+    };
+    let one = |above: &str, field: &str| format!("pub struct A {{\n{above}\n    {field}\n}}");
+    for field in ["a: Vec<u8>,", "pub a: Option<Arc<Mutex<HashMap<u8, u8>>>>,", "a: String,"] {
+        check(&one("    /// Guests.", field), 1);
+        check(&one("    /// Guests, at most `GUESTS_MAX`.", field), 0);
+        check(&one("    /// Bound: one line of\n    /// the operator's.", field), 0);
+        check(&one("    /// Bound: `GUESTS_MIN`.", field), 1); // there is no such number
+        check(&one("    /// Bound: it is small.", field), 1);
+        check(&one("    /// `GUESTS_MAX` is a number.", field), 1);
+        check(&one("    // Bound: `GUESTS_MAX`.\n    a: u8,", field), 1); // that is another's
+        check(&format!("/// Bound: `GUESTS_MAX`.\n{}", one("    b: u8,", field)), 0);
+    }
+    check("enum A {\n    Number,\n    String,\n}", 0);
+    check("enum A {\n    Text(String),\n    Name { name: String },\n}", 2);
+    check("struct A(Vec<u8>);\ntype B = BTreeMap<u8, u8>;\nstatic C: Mutex<String> = D;", 3);
+    check("fn a() -> Vec<u8> {\n    let b: Vec<u8> = Vec::new();\n    b\n}", 0);
+}
+
 #[test]
 fn unsafe_is_rare_and_explained() {
     forbid("unsafe has three homes", &["unsafe "], |source| {

@@ -147,7 +147,8 @@ fn describe(text: &mut String, device: &Device) -> std::fmt::Result {
     Ok(())
 }
 
-/// Where a camera was plugged in: it may come back under another number.
+/// Where a camera was plugged in: it may come back under another number. Bound: the kernel's names,
+/// 32 bytes each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
     bus: String,
@@ -172,13 +173,13 @@ enum End {
 /// A camera that is gone, as its viewers see it.
 struct Absence {
     reason: Arc<str>,
-    /// NO SIGNAL, and its width and height in pixels.
+    /// NO SIGNAL, and its width and height in pixels. Bound: `PIXELS_MAX`, encoded.
     jpeg: Vec<u8>,
     size: (u32, u32),
     next_picture: Instant,
 }
 
-/// Buffers of JPEGs that come back from those who sent them.
+/// Buffers of JPEGs that come back from those who sent them. Bound: `POOL_MAX`.
 struct Pool {
     give: SyncSender<Vec<u8>>,
     take: Receiver<Vec<u8>>,
@@ -205,7 +206,8 @@ impl Pool {
     }
 }
 
-/// The one who works the camera.
+/// The one who works the camera. Bound: sentences and names of the code's, but where it says
+/// otherwise.
 struct Operator {
     /// What holds for all cameras.
     config: Config,
@@ -219,8 +221,9 @@ struct Operator {
     slot: Arc<FrameSlot>,
     waker: Arc<Waker>,
     pool: Pool,
-    /// What somebody has set of the controls, and what of it could not be set again.
+    /// What somebody has set of the controls, …
     kept: Kept,
+    /// …and what of it could not be set again: at most `CONTROLS_MAX`.
     unset: Vec<String>,
     /// The last frame's number.
     frames: u64,
@@ -232,7 +235,8 @@ struct Operator {
     /// Since when it is gone, whether somebody watches or not, so that it is said once.
     lost: Option<Instant>,
     reopen_after: Duration,
-    /// What was said of the nodes that could not be used, so that it is said once.
+    /// What was said of the nodes that could not be used, so that it is said once. Bound: a
+    /// sentence each, `NODES_MAX`.
     complaint: String,
     /// Standard input has come to its end.
     drained: bool,
@@ -241,7 +245,7 @@ struct Operator {
     fault: Option<String>,
     /// What the program says, over all its runs.
     remarks: Option<Remarks>,
-    /// Programs that could not be ended yet.
+    /// Programs that could not be ended yet: at most `STUCK_MAX`.
     stuck: Vec<Program>,
 }
 

@@ -48,7 +48,7 @@ const BARS: [Colour; 7] = [
 struct Canvas {
     width: usize,
     height: usize,
-    /// Y, Cb and Cr planes.
+    /// Y, Cb and Cr planes. Bound: `PIXELS_MAX`, half as many bytes again.
     planes: Vec<u8>,
 }
 

@@ -77,7 +77,8 @@ pub fn short_name(camera: &Camera) -> String {
 /// The way from a pipe to pictures.
 #[derive(Debug, Default)]
 struct Feed {
-    /// What was read and belongs to no picture yet, and to those that are being looked for.
+    /// What was read and belongs to no picture yet, and to those that are being looked for. Bound:
+    /// `FRAME_BYTES_MAX` and one read, twice that as it grows.
     buffer: Vec<u8>,
     splitter: Splitter,
     /// When the first bytes of the picture came that is not whole yet.
@@ -87,6 +88,7 @@ struct Feed {
 /// A picture as it was read.
 #[derive(Debug)]
 struct Fresh {
+    /// Bound: `FRAME_BYTES_MAX`, in a buffer that had more.
     jpeg: Vec<u8>,
     /// As it is stored, until it is mended.
     shown: Shape,

@@ -253,7 +253,8 @@ pub fn discreet(text: &str) -> String {
 // ---- what it says ---------------------------------------------------------------------------
 
 /// What a program says on standard error, line by line, for the log: no more than
-/// `REMARKS_MAX` lines at once, and then one a `REMARK_PERIOD`.
+/// `REMARKS_MAX` lines at once, and then one a `REMARK_PERIOD`. Bound: `REMARK_BYTES_MAX`; of what
+/// is no text, three times as much.
 #[derive(Debug)]
 pub struct Remarks {
     name: String,

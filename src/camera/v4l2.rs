@@ -335,7 +335,7 @@ fn is_bayer(Fourcc(code): Fourcc) -> bool {
         || matches!(start, b"pB" | b"pG" | b"pg" | b"pR")
 }
 
-/// An open device node.
+/// An open device node. Bound: the kernel's names, 32 bytes each.
 pub struct Device {
     fd: OwnedFd,
     pub path: PathBuf,
@@ -343,6 +343,7 @@ pub struct Device {
     pub card: String,
     /// Where it is plugged in: stays the same when the node's number changes.
     pub bus: String,
+    /// At most `ENUMERATION_MAX`.
     pub formats: Vec<Fourcc>,
     pub verdict: Verdict,
 }
@@ -754,7 +755,7 @@ pub struct Given {
 /// the buffers and closes the device.
 pub struct Capture {
     pub given: Given,
-    // Fields are dropped in this order: mappings before the device.
+    // Fields are dropped in this order: mappings before the device. At most `BUFFERS_MAX`.
     buffers: Vec<Mapping>,
     device: Device,
 }

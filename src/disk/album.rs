@@ -41,10 +41,13 @@ pub struct Album {
 #[derive(Debug, Default)]
 struct Seen {
     /// The oldest first: what was found, by name, then `saved` of them in the order of saving.
+    /// INVARIANT: at most `PHOTOS_MAX`.
     photos: Vec<Photo>,
     saved: usize,
+    /// Bound: `KEEP_BYTES_MAX`, a name a line.
     kept: BTreeSet<PhotoName>,
-    /// Why it is not known which are kept: then none may be deleted to make room.
+    /// Why it is not known which are kept: then none may be deleted to make room. Bound: a sentence
+    /// of the kernel's.
     unread: Option<String>,
     /// The folder's and the keep list's time of change then.
     folder: Stamp,
@@ -63,7 +66,7 @@ type Stamp = Option<[(i64, i64); 2]>;
 /// A part of the album.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Excerpt {
-    /// The newest first, and whether it is kept.
+    /// The newest first, and whether it is kept: at most `PAGE_PHOTOS`.
     pub photos: Vec<(PhotoName, bool)>,
     /// Photos in all.
     pub total: usize,
@@ -80,7 +83,7 @@ pub struct Place {
     pub kept: bool,
 }
 
-/// What became of photos that were to go.
+/// What became of photos that were to go. Bound: `PHOTOS_MAX`, in all three.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Removal {
     pub removed: Vec<PhotoName>,
@@ -141,6 +144,7 @@ impl Album {
         seen.forget(&BTreeSet::from([photo.name])); // another thread may have found it already
         seen.photos.push(photo);
         seen.saved += 1;
+        seen.shorten(PHOTOS_MAX); // nobody may look for days, who would see that others are gone
     }
 
     /// Remove photos for good, with their thumbnails. `Err`: none could be looked for.
@@ -288,6 +292,13 @@ impl Seen {
         Ok(())
     }
 
+    /// Only the newest so many.
+    fn shorten(&mut self, max: usize) {
+        let beyond = self.photos.len().saturating_sub(max);
+        self.photos.drain(..beyond);
+        self.saved = self.saved.min(self.photos.len());
+    }
+
     fn forget(&mut self, gone: &BTreeSet<PhotoName>) {
         let split = self.photos.len() - self.saved;
         let forgotten = self.photos[split..].iter().filter(|p| gone.contains(&p.name)).count();
@@ -364,6 +375,19 @@ mod tests {
     const OLDER: &str = "2025-12-31_23-59-59-10.jpg";
     const TWIN: &str = "2025-12-31_23-59-59-9.jpg";
     const PAST: &str = "1970-01-01_00-00-07.jpg";
+
+    #[test]
+    fn an_album_that_nobody_looks_at_does_not_grow_for_ever() {
+        let album = Album::new(PathBuf::from("/nowhere"));
+        album.lock().photos = vec![Photo { name: photo(OLD), bytes: 1 }; PHOTOS_MAX];
+        album.lock().saved = PHOTOS_MAX;
+        for name in [TWIN, OLDER] {
+            album.add(Photo { name: photo(name), bytes: 1 });
+            let seen = album.lock();
+            assert_eq!((seen.photos.len(), seen.saved), (PHOTOS_MAX, PHOTOS_MAX));
+            assert_eq!(seen.photos.last().unwrap().name, photo(name), "the oldest went");
+        }
+    }
 
     #[test]
     fn photos_are_ordered_by_name_and_those_just_saved_are_the_newest() {

@@ -22,12 +22,14 @@ use crate::limits::CHUNK_BYTES;
 #[derive(Debug)]
 pub struct Archive {
     pic: PathBuf,
+    /// At most `PHOTOS_MAX`.
     entries: Vec<Entry>,
     /// How many entries are made, the list at the end counted as one more.
     made: usize,
     /// Bytes of the archive that are made.
     length: u64,
-    /// What stands around the photos, made and not taken yet; and how much of it is taken.
+    /// What stands around the photos, made and not taken yet; and how much of it is taken. Bound:
+    /// the list at the end has `PHOTOS_MAX` entries.
     piece: Vec<u8>,
     taken: usize,
     /// The photo that is being read.
@@ -225,7 +227,8 @@ impl Entry {
     }
 }
 
-/// Counts what is written, and keeps what lies in a range of it.
+/// Counts what is written, and keeps what lies in a range of it. Bound: as `Archive::piece`,
+/// `PHOTOS_MAX` entries.
 struct Window {
     range: Range<u64>,
     written: u64,

@@ -265,7 +265,7 @@ impl Back {
     }
 }
 
-/// What a program is told of a photo.
+/// What a program is told of a photo. Bound: the code's forms of a name and a time.
 #[derive(Serialize)]
 struct Receipt {
     name: String,

@@ -20,7 +20,7 @@ use crate::http::phrases::Lang;
 pub struct Panel {
     #[serde(flatten)]
     pub listing: Listing,
-    /// Why what is set cannot be saved.
+    /// Why what is set cannot be saved. Bound: a sentence of the code's.
     pub trouble: Option<String>,
     /// Which camera, counted from 0, of how many.
     #[serde(skip)]
@@ -156,9 +156,9 @@ struct ControlsPage<'a> {
 )]
 struct Knob<'a> {
     control: &'a Control,
-    /// As the visitor reads it.
+    /// As the visitor reads it. Bound: the kernel's name, 32 bytes, or the code's.
     name: Cow<'a, str>,
-    /// As a field holds it.
+    /// As a field holds it. Bound: `CONTROL_TEXT_BYTES_MAX`.
     value: String,
     lang: Lang,
 }

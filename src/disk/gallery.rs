@@ -10,7 +10,7 @@ use super::site::encode;
 use crate::http::page::{Place, Shell};
 use crate::http::phrases::Lang;
 
-/// A photo as the pages show it.
+/// A photo as the pages show it. Bound: the code's forms of a name and a time.
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// Its file's name.
@@ -64,7 +64,7 @@ pub fn span(seconds: u64, lang: Lang) -> String {
 /// A page of the gallery, at `/gallery?page=N`.
 #[derive(Clone, Debug)]
 pub struct Gallery {
-    /// This page's, the newest first.
+    /// This page's, the newest first: at most `PAGE_PHOTOS`.
     pub photos: Vec<Shown>,
     /// Photos on all pages.
     pub total: usize,
@@ -79,7 +79,7 @@ pub struct Gallery {
     pub outcome: Option<Outcome>,
 }
 
-/// What became of a wish about photos.
+/// What became of a wish about photos. Bound: `NAMED_PHOTOS_MAX` in each list.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub deleted: usize,
@@ -215,6 +215,7 @@ struct Confirm<'a> {
 )]
 struct GalleryPage<'a> {
     gallery: &'a Gallery,
+    /// Bound: `NAMED_PHOTOS_MAX` names, twice, in sentences.
     outcome: Option<String>,
     lang: Lang,
 }
@@ -275,6 +276,7 @@ struct Empty<'a> {
     lang: Lang,
     root: &'a str,
     title: &'a str,
+    /// Bound: `NAMED_PHOTOS_MAX` names, twice, in sentences.
     outcome: Option<String>,
 }
 
@@ -296,8 +298,9 @@ fn shell(title: &str, root: &str, kind: &str, content: &str, lang: Lang) -> Resu
 #[derive(Clone, Debug)]
 pub struct View {
     pub photo: Shown,
-    /// Names of its neighbours.
+    /// Its neighbour's name. Bound: the code's form of it.
     pub newer: Option<String>,
+    /// The other's. Bound: the code's form of it.
     pub older: Option<String>,
     /// There is none newer.
     pub newest: bool,
@@ -383,7 +386,7 @@ pub struct Interval {
     pub running: Option<Running>,
 }
 
-/// Interval photos that are being taken.
+/// Interval photos that are being taken. Bound: the code's form of a time, and a sentence of its.
 #[derive(Clone, Debug)]
 pub struct Running {
     pub every_seconds: u64,
@@ -492,7 +495,8 @@ fn fresh(title: &str, place: Place, content: &str, lang: Lang) -> Result<String,
 
 // ---- the status -----------------------------------------------------------------------------
 
-/// The page at `/status`: what is known, each with what it is.
+/// The page at `/status`: what is known, each with what it is. Bound: the code's phrases, of
+/// `CAMERAS_MAX` cameras and `VIEWERS_MAX` viewers.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// A phrase of the table, and the value as people read it.

@@ -16,6 +16,7 @@ pub fn text(facts: &Facts, album: &Album) -> String {
     out.0
 }
 
+/// Bound: the code's names, of `CAMERAS_MAX` cameras.
 struct Metrics(String);
 
 impl Metrics {

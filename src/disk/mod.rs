@@ -73,7 +73,7 @@ pub struct Ticket {
     pub guest: u64,
 }
 
-/// What the thread that reads is asked.
+/// What the thread that reads is asked. Bound: what one request can say, `HEAD_BYTES_MAX`.
 #[derive(Debug)]
 pub enum Task {
     /// The page at a clean path: `http::request::Request::path`.
@@ -88,7 +88,7 @@ pub enum Task {
     Gallery { page: usize, outcome: Outcome, lang: Lang },
     /// The page of one photo, or of the newest.
     View { name: Option<PhotoName>, lang: Lang },
-    /// These photos in one file; all of them if none is named.
+    /// These photos in one file, at most `NAMES_MAX`; all of them if none is named.
     Archive(Vec<PhotoName>),
     /// How the house stands, as a page or for a program.
     Status { facts: Box<Facts>, page: bool, lang: Lang },
@@ -102,7 +102,7 @@ pub enum Task {
     ReadChunk { file: OpenFile, offset: u64, length: usize },
 }
 
-/// What the thread that makes lasting changes is asked.
+/// What the thread that makes lasting changes is asked. Bound: `NAMES_MAX` photos.
 #[derive(Debug)]
 pub enum Change {
     /// Save a photo of this camera, counted from 0. `page`: whoever asked wants to see it, not to
@@ -116,12 +116,12 @@ pub enum Change {
     Settings(Kept),
 }
 
-/// What they say.
+/// What they say. Bound: sentences of the code's.
 #[derive(Debug)]
 pub enum Answer {
     /// A whole response; the file if its body is to be pulled.
     Page(Response, Option<OpenFile>),
-    /// The bytes read, none if the file broke off; and the file back.
+    /// The bytes read, at most `CHUNK_BYTES`, none if the file broke off; and the file back.
     Chunk(Vec<u8>, OpenFile),
     /// A camera's photo was saved, or why not; and the response that says so.
     Photo { response: Response, camera: usize, outcome: std::result::Result<(), String> },
@@ -152,8 +152,9 @@ pub struct Disk {
     changed: Receiver<Done>,
     /// Changes that were asked for and not answered yet.
     unfinished: usize,
-    /// Chunks for which the queue had no room. INVARIANT: one a guest at most, since a guest
-    /// asks for its next chunk when it has sent the last.
+    /// Chunks for which the queue had no room. INVARIANT: one an open file. Bound: no more than
+    /// were opened while nothing waited here: `VIEWERS_MAX` and `SPARE_SEATS` of guests who are
+    /// there, and `JOBS_MAX` in each of the two queues, whose guests may have left.
     waiting: VecDeque<Job<Task>>,
 }
 

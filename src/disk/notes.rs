@@ -23,11 +23,13 @@ pub struct Notes {
 
 #[derive(Debug)]
 struct Kept {
+    /// Bound: a path in a request, `HEAD_BYTES_MAX`.
     name: String,
     /// Of the page around it.
     lang: Lang,
     /// What its file looked like.
     validators: Validators,
+    /// Bound: made of `NOTE_BYTES_MAX`.
     html: String,
 }
 

@@ -31,9 +31,11 @@ use crate::http::phrases::Lang;
 struct List<'a> {
     lang: Lang,
     title: &'a str,
+    /// At most `LISTED_MAX`.
     entries: Vec<Entry>,
 }
 
+/// Bound: the kernel's file names, percent-encoded.
 struct Entry {
     link: String,
     text: String,

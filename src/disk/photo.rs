@@ -277,7 +277,7 @@ pub fn sync_folder(folder: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// A file under a hidden name; it goes unless it is published.
+/// A file under a hidden name; it goes unless it is published. Bound: the code's form of it.
 struct Temporary<'f> {
     folder: &'f OwnedFd,
     name: String,

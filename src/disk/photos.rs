@@ -19,7 +19,8 @@ use crate::http::phrases::Lang;
 use crate::http::response::{Body, Response, Status, Validators};
 use crate::limits::{ARCHIVES_MAX, PAGE_PHOTOS};
 
-/// What was done to photos before the gallery is shown, as its address tells it.
+/// What was done to photos before the gallery is shown, as its address tells it. Bound:
+/// `NAMED_PHOTOS_MAX` in each list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub deleted: Option<usize>,

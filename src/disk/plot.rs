@@ -12,7 +12,7 @@ const HEIGHT: f64 = 60.0;
 /// A pause longer than this, in seconds, breaks the line.
 const PAUSE: f64 = 10.0;
 
-/// One quantity over time.
+/// One quantity over time. Bound: `HISTORY_MAX` points.
 #[derive(Clone, Debug)]
 pub struct Plot {
     /// A phrase of the table.

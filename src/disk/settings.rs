@@ -17,6 +17,7 @@ use crate::limits::SETTINGS_BYTES_MAX;
 pub struct SettingsFile {
     path: PathBuf,
     folder: PathBuf,
+    /// Bound: the operator's file.
     name: String,
     kept: Kept,
 }
@@ -54,6 +55,11 @@ impl SettingsFile {
         self.kept.merge(newer);
         self.kept.forget_empty();
         let text = self.kept.to_text();
+        // What is written here must be readable at the next start.
+        if text.len() as u64 > SETTINGS_BYTES_MAX {
+            let reason = "it would be larger than 1 MiB".to_owned();
+            return Err(Error::found("write", self.path.display(), reason));
+        }
         let fill = |file: &mut File| file.write_all(&text).and_then(|()| file.sync_all());
         let scratch = format!(".{}.new", self.name);
         let saved = open_folder(&self.folder).and_then(|folder| {
@@ -102,6 +108,13 @@ mod tests {
         assert_eq!(again.kept().of("Other")[&5].value, Value::Text("x".to_owned()));
         assert!(!fs::read_to_string(&path).unwrap().contains("Empty"));
         assert!(link.is_symlink(), "the link still leads to the file");
+
+        let before = fs::read(&path).unwrap();
+        let long = Value::Text("x".repeat(SETTINGS_BYTES_MAX as usize));
+        let mut newer = Kept::default();
+        newer.put("Long", Settings::from([(1, Setting { name: String::new(), value: long })]));
+        assert!(file.save(newer).unwrap_err().to_string().contains("1 MiB"));
+        assert_eq!(fs::read(&path).unwrap(), before, "it could not be read again");
 
         fs::write(&path, "{\n  broken").unwrap();
         let error = SettingsFile::open(&path).unwrap_err().to_string();

@@ -21,10 +21,11 @@ use crate::http::phrases::Lang;
 /// What the loop knows of the house.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The first one first.
+    /// The first one first: at most `CAMERAS_MAX`.
     pub cameras: Vec<CameraFacts>,
     /// Who watches.
     pub viewers: usize,
+    /// At most `VIEWERS_MAX`.
     pub watching: Vec<Viewer>,
     /// Open ones, the viewers' too.
     pub connections: usize,
@@ -41,7 +42,7 @@ pub struct Facts {
     /// Seconds since the start.
     pub uptime: u64,
     pub interval: Option<Interval>,
-    /// The oldest first.
+    /// The oldest first: at most `HISTORY_MAX`.
     pub history: Vec<Sample>,
 }
 
@@ -67,7 +68,7 @@ pub struct CameraFacts {
 /// One viewer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Viewer {
-    /// For operators only.
+    /// For operators only. Bound: the code's form of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Which camera, counted from 1.
@@ -140,13 +141,14 @@ pub struct Interval {
     pub until: Option<SystemTime>,
     pub saved: u64,
     pub skipped: u64,
+    /// Bound: a sentence of the code's.
     pub trouble: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Status<'f> {
     version: &'static str,
-    /// ISO 8601, with the distance from UTC.
+    /// ISO 8601, with the distance from UTC. Bound: the code's form of it.
     time: String,
     /// Seconds.
     uptime: u64,

@@ -111,6 +111,7 @@ pub enum Close {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Report {
     pub method: Option<Method>,
+    /// At most `LOGGED_TARGET_CHARS_MAX`.
     pub target: String,
     pub status: Status,
 }

@@ -9,7 +9,8 @@ use super::response::Response;
 /// asks nobody), but not read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
-    /// As browsers write them: scheme, host and port if it is not the scheme's.
+    /// As browsers write them: scheme, host and port if it is not the scheme's. Bound: the
+    /// operator's list.
     allowed: Vec<String>,
     /// Names and passwords are in use.
     asks: bool,

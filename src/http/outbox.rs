@@ -13,6 +13,7 @@ use crate::limits::WRITE_PIECES_MAX;
 
 #[derive(Debug)]
 pub enum Piece {
+    /// Bound: as `Body::Bytes`, or at most `CHUNK_BYTES`.
     Bytes(Cow<'static, [u8]>),
     /// From so many bytes of a picture on, up to so many.
     Frame(Arc<Frame>, usize, usize),
@@ -38,7 +39,7 @@ impl Piece {
 /// a stream one frame, each only when the queue is empty.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// INVARIANT: no piece is empty.
+    /// INVARIANT: no piece is empty. Bound: the code's, see above.
     pieces: VecDeque<Piece>,
     /// Bytes of the front piece that are sent. INVARIANT: inside the front piece, 0 without one.
     sent: usize,

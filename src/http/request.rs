@@ -30,7 +30,7 @@ pub enum Version {
     Http11,
 }
 
-/// A whole request, understood.
+/// A whole request, understood. Bound: `HEAD_BYTES_MAX`, all together.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: Method,
@@ -70,6 +70,7 @@ pub struct Request {
     pub if_modified_since: Option<String>,
     pub if_range: Option<String>,
     pub range: Option<String>,
+    /// At most `BODY_BYTES_MAX`.
     pub body: Vec<u8>,
 }
 

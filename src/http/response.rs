@@ -84,7 +84,8 @@ impl Status {
     }
 }
 
-/// One answer, before it is fitted to its request.
+/// One answer, before it is fitted to its request. Bound: the code's fields, which may repeat a
+/// path of a request, `HEAD_BYTES_MAX`, or name `NAMED_PHOTOS_MAX` photos.
 #[derive(Debug)]
 pub struct Response {
     pub status: Status,
@@ -102,21 +103,21 @@ pub struct Response {
 
 #[derive(Debug)]
 pub enum Body {
+    /// Bound: one page, made of a note (`NOTE_BYTES_MAX`), of a list (`LISTED_MAX`), of viewers
+    /// (`VIEWERS_MAX`), or less.
     Bytes(Cow<'static, [u8]>),
     /// One picture.
     Frame(Arc<Frame>),
     /// So many bytes, pulled in chunks while they are sent.
     Pulled(u64),
     /// Frames without end, at most so many a second.
-    Frames {
-        fps: Option<f64>,
-    },
+    Frames { fps: Option<f64> },
 }
 
 /// What a client may hold against its copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Validators {
-    /// A strong entity tag, quotes included.
+    /// A strong entity tag, quotes included. Bound: the code's form of it.
     pub etag: Option<String>,
     pub modified: Option<SystemTime>,
 }
@@ -403,7 +404,8 @@ pub const STREAM_START: &[u8] = b"--frame\r\n";
 /// Behind each frame, in the same write: else some clients show each frame one late.
 pub const PART_END: &[u8] = b"\r\n--frame\r\n";
 
-/// A frame as it goes over the wire; its head is made once, not once a viewer.
+/// A frame as it goes over the wire; its head is made once, not once a viewer. Bound: the code's
+/// form of it.
 #[derive(Debug)]
 pub struct Part {
     pub head: Vec<u8>,

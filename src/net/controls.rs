@@ -18,7 +18,7 @@ pub struct Caller {
     /// Whose controls, counted from 0.
     pub camera: usize,
     /// Where the page that was asked from shows what has changed; none if it was only looked at, or
-    /// by a program.
+    /// by a program. Bound: the code's form of it.
     pub back: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub struct Controls {
     saving: bool,
     /// It is not written again before this.
     not_before: Instant,
-    /// Why it could not be saved.
+    /// Why it could not be saved. Bound: a sentence of the code's.
     trouble: Option<String>,
 }
 

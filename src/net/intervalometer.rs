@@ -16,7 +16,7 @@ pub struct Interval {
     end: Option<Instant>,
     pub saved: u64,
     pub skipped: u64,
-    /// Why a camera's last one was skipped, by camera; none if it was saved.
+    /// Why a camera's last one was skipped, by camera; none if it was saved: at most `CAMERAS_MAX`.
     troubles: Vec<Option<String>>,
 }
 

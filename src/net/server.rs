@@ -56,10 +56,10 @@ const NO_ANSWER: &str = "The camera does not answer; it may be busy or hang. Try
 /// The house in service.
 pub struct Server<W: World = Kernel> {
     world: W,
-    /// By door: there may be guests at it.
+    /// By door: there may be guests at it. At most `LISTENERS_MAX`.
     doors: Vec<bool>,
     disk: Disk,
-    /// By camera, the first one first. INVARIANT: not empty.
+    /// By camera, the first one first. INVARIANT: not empty, at most `CAMERAS_MAX`.
     feeds: Vec<Feed>,
     intervalometer: Intervalometer,
     controls: Controls,
@@ -73,17 +73,22 @@ pub struct Server<W: World = Kernel> {
     access: Access,
     hosts: Hosts,
     origins: Arc<Origins>,
-    /// Origins whose pages were refused, each said once.
+    /// Origins whose pages were refused, each said once: at most `ORIGINS_NAMED_MAX`.
     refused_origins: Vec<String>,
+    /// Bound: the operator's list.
     proxies: Vec<IpNet>,
+    /// Bound: the operator's word.
     base_path: String,
     supervisor: Supervisor,
     viewers_max: usize,
     seats_max: usize,
+    /// INVARIANT: at most `seats_max` (`VIEWERS_MAX` and `SPARE_SEATS`) and `REFUSALS_MAX`.
     peers: Slab<Peer<W::Socket>>,
     /// Guests so far.
     guests: u64,
-    /// Seats to be driven this turn. INVARIANT: once each; `Peer::touched` says so.
+    /// Seats to be driven this turn. INVARIANT: once each; `Peer::touched` says so. Bound: all
+    /// peers (`VIEWERS_MAX` and `SPARE_SEATS`), and those whose seat was taken anew in the same
+    /// turn.
     touched: Vec<usize>,
     /// When to try `accept` again.
     accept_again: Option<Instant>,

@@ -22,7 +22,8 @@ pub struct Supervisor {
     link: Option<Link>,
     /// How often it must hear that the loop turns; none if it does not ask.
     period: Option<Duration>,
-    /// What it has not been told yet; empty: nothing but that the loop turns.
+    /// What it has not been told yet; empty: nothing but that the loop turns. Bound:
+    /// `LISTENERS_MAX` addresses.
     news: String,
     /// When it is to be told something.
     due: Option<Instant>,

@@ -82,6 +82,7 @@ pub struct Kernel {
     poll: Poll,
     events: Events,
     signals: UnixStream,
+    /// At most `LISTENERS_MAX`.
     doors: Vec<Door>,
 }
 
