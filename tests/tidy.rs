@@ -1,8 +1,10 @@
 //! The house's laws that a program can check: style is a test, not a wish. `md/house.md` has
 //! the laws with their reasons.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Rooms in the order of imports: a file uses its own room and rooms further left.
 const ROOMS: [&str; 17] = [
@@ -411,19 +413,111 @@ fn the_pages_weigh_little() {
     assert!(bytes < WWW_BYTES_MAX, "CSS and JS together have {bytes} bytes");
 }
 
-#[test]
-fn every_dependency_has_its_reason() {
-    let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    let manifest = manifest.expect("Cargo.toml");
-    let (mut section, mut above, mut seen) = ("", "", 0);
+/// A file of the checkout.
+fn text(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Dependencies as `Cargo.toml` names them, with the comment above each.
+fn named_dependencies() -> Vec<(String, String)> {
+    let manifest = text("Cargo.toml");
+    let (mut section, mut above, mut named) = ("", "", Vec::new());
     for line in manifest.lines() {
         if line.starts_with('[') {
             section = line;
-        } else if section.contains("dependencies") && line.contains(" = ") {
-            assert!(above.starts_with('#'), "{line}: no reason above it");
-            seen += 1;
+        } else if section.contains("dependencies")
+            && let Some((name, _)) = line.split_once(" = ")
+        {
+            named.push((name.to_owned(), above.to_owned()));
         }
         above = line;
     }
-    assert!(seen >= 10, "the dependencies were read");
+    assert!(named.len() >= 10, "the dependencies were read");
+    named
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    for (name, above) in named_dependencies() {
+        assert!(above.starts_with('#'), "{name}: no reason above it");
+    }
+}
+
+/// Lines of `cargo tree`: name and licence of what is built for this machine, without ourselves.
+fn tree(edges: &str) -> BTreeSet<(String, String)> {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let arguments = ["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p}|{l}"];
+    let output = Command::new(cargo)
+        .args(arguments)
+        .args(["--edges", edges])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo tree");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).expect("text");
+    let entry = |line: &str| {
+        let (package, licence) = line.trim_end_matches(" (*)").split_once('|')?;
+        let name = package.split(' ').next()?;
+        (name != env!("CARGO_PKG_NAME")).then(|| (name.to_owned(), licence.to_owned()))
+    };
+    let found: BTreeSet<_> = lines.lines().filter_map(entry).collect();
+    assert!(found.len() > 30, "the tree was read: {lines}");
+    found
+}
+
+#[test]
+fn the_list_of_dependencies_is_whole() {
+    let list = text("md/dependencies.md");
+    // In that file, what stands between backticks is a package.
+    let listed: BTreeSet<&str> = list.split('`').skip(1).step_by(2).collect();
+    let lock = text("Cargo.lock");
+    let locked: BTreeSet<&str> = lock
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+        .filter(|name| *name != env!("CARGO_PKG_NAME"))
+        .collect();
+    let missing: Vec<_> = locked.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&locked).collect();
+    let law = "md/dependencies.md names what stands in Cargo.lock";
+    assert!(missing.is_empty() && gone.is_empty(), "{law}; it lacks {missing:?}, and has {gone:?}");
+    let cells = |name: &str| -> Vec<&str> {
+        let row = list.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("md/dependencies.md has no row of {name}"));
+        row.trim_matches('|').split(" | ").map(str::trim).collect()
+    };
+    for (name, _) in named_dependencies() {
+        let cells = cells(&name);
+        let filled = cells.len() == 5 && cells.iter().all(|cell| !cell.is_empty());
+        assert!(filled, "{name}: name, version, licence, what for, who cares for it: {cells:?}");
+        let version = cells[1].split(',').next().unwrap_or_default();
+        let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+        assert!(lock.contains(&entry), "{name} {version} is not that of Cargo.lock");
+    }
+    for (name, licence) in tree("normal") {
+        let cells = cells(&name);
+        let licences: Vec<&str> = cells[2].split("; ").collect();
+        assert!(licences.contains(&licence.as_str()), "{name} has {licence}, not {licences:?}");
+    }
+}
+
+#[test]
+fn every_licence_is_one_of_those_allowed() {
+    let rules = text("scripts/deny.toml");
+    let allowed = rules.split("allow = [").nth(1).and_then(|rest| rest.split(']').next());
+    let allowed: Vec<&str> = allowed.expect("a list").split('"').skip(1).step_by(2).collect();
+    assert!(allowed.contains(&"MIT"), "the licences were read: {allowed:?}");
+    // AND binds more loosely here than it may: what is refused wrongly is looked at by a person.
+    let fits = |licence: &str| {
+        licence.split(" AND ").all(|one| {
+            let mut ways = one.trim_matches(['(', ')']).split(" OR ").flat_map(|w| w.split('/'));
+            ways.any(|way| allowed.contains(&way.trim_matches(['(', ')', ' '])))
+        })
+    };
+    assert!(fits("(MIT OR GPL-3.0) AND Zlib") && !fits("GPL-3.0") && !fits("MIT AND GPL-3.0"));
+    for (name, licence) in tree("normal,build,dev") {
+        let exception = format!("{{ crate = \"{name}\", allow = [\"{licence}\"] }}");
+        let allowed = fits(&licence) || rules.contains(&exception);
+        assert!(allowed, "{name}: {licence} is not in scripts/deny.toml");
+    }
 }
