@@ -152,6 +152,11 @@ pub const BUFFERS: u32 = 4;
 pub const BUFFERS_MAX: usize = 32;
 /// Recycled JPEG buffers: one being filled, one newest, some still being sent.
 pub const POOL_MAX: usize = 4;
+/// From the time stamp of a frame to the next one's: the unit in which they are told.
+pub const STAMP_STEP_MIN: Duration = Duration::from_micros(1);
+/// A time stamp this far behind the one before says that the clock was set back; a smaller one that
+/// a thread was held up between two clocks.
+pub const CLOCK_STEP_MIN: Duration = Duration::from_secs(1);
 /// A camera without a whole frame for this long is lost.
 pub const FRAME_TIME_MAX: Duration = Duration::from_secs(3);
 /// NO SIGNAL is shown this often.

@@ -138,6 +138,22 @@ fn pictures_are_told_apart_by_their_structure() {
     server.stop();
 }
 
+/// Each of two has begun when the pipe was read once; the second is no repetition of the first.
+#[test]
+fn a_picture_that_began_with_the_one_before_it_is_newer() {
+    let (server, mut writer) = fed(&["--fps", "240"]);
+    let mut stream = Stream::open(server.addr(), "/video_feed");
+    for n in (0..50).step_by(2) {
+        let second = small(n + 1);
+        let (begin, end) = second.split_at(second.len() / 2);
+        writer.write_all(&[&small(n)[..], begin].concat()).expect("it is read");
+        assert_eq!(next(&mut stream), n);
+        writer.write_all(end).expect("it is read");
+        assert_eq!(next(&mut stream), n + 1);
+    }
+    server.stop();
+}
+
 #[test]
 fn who_writes_never_waits_and_viewers_see_the_newest() {
     let (server, mut writer) = fed(&["--fps", "240"]);

@@ -46,9 +46,9 @@ use crate::frame::{CameraState, Frame, FrameSlot, Pace, Picture, Shape, Still};
 use crate::jpeg::orient::Turn;
 use crate::jpeg::{Encoder, Raw, mend, mend_whole};
 use crate::limits::{
-    DEQUEUES_MAX, FPS, FRAME_TIME_MAX, JPEG_SIZE, NO_SIGNAL_PERIOD, NODE_TIME_MAX, PATTERN_FPS,
-    PATTERN_QUALITY, POOL_MAX, PROGRAM_RESTART_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN, SETTLE_TIME,
-    STILL_FRAMES_MIN, STILL_SETTLE_TIME, STILL_TIME_MAX, SWAP_TIME,
+    CLOCK_STEP_MIN, DEQUEUES_MAX, FPS, FRAME_TIME_MAX, JPEG_SIZE, NO_SIGNAL_PERIOD, NODE_TIME_MAX,
+    PATTERN_FPS, PATTERN_QUALITY, POOL_MAX, PROGRAM_RESTART_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN,
+    SETTLE_TIME, STAMP_STEP_MIN, STILL_FRAMES_MIN, STILL_SETTLE_TIME, STILL_TIME_MAX, SWAP_TIME,
 };
 use crate::memory;
 use crate::thread::wake;
@@ -227,6 +227,8 @@ struct Operator {
     unset: Vec<String>,
     /// The last frame's number.
     frames: u64,
+    /// When it was captured, as its viewers are told.
+    captured: SystemTime,
     /// The camera that was used last.
     known: Option<Identity>,
     /// The size of the last frames, as they are shown: NO SIGNAL has it too.
@@ -269,6 +271,7 @@ impl Operator {
             kept: Kept::default(),
             unset: Vec::new(),
             frames: 0,
+            captured: SystemTime::UNIX_EPOCH,
             known: None,
             size: None,
             absence: None,
@@ -797,7 +800,8 @@ impl Operator {
         }
         self.frames += 1;
         let pool = Some(self.pool.give.clone());
-        let captured = SystemTime::now() - taken.elapsed();
+        self.captured = in_order(self.captured, SystemTime::now() - taken.elapsed());
+        let captured = self.captured;
         let frame = Frame::new(self.frames, taken, captured, picture, shown, jpeg, pool);
         self.slot.publish(frame);
         self.wake();
@@ -887,6 +891,16 @@ impl Operator {
 
     fn wake(&self) {
         wake(&self.waker);
+    }
+}
+
+/// When a frame was `captured`, later than the one `before` it. Both may have begun to come at the
+/// same time, and a thread may be held up between the two clocks that it reads.
+fn in_order(before: SystemTime, captured: SystemTime) -> SystemTime {
+    let earliest = before + STAMP_STEP_MIN;
+    match earliest.duration_since(captured) {
+        Ok(behind) if behind < CLOCK_STEP_MIN => earliest,
+        _ => captured, // as nearly always; or the clock was set back
     }
 }
 
@@ -1114,6 +1128,20 @@ fn reason_of(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_is_later_than_the_one_before_it_unless_the_clock_is_set_back() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_334_017);
+        let (micro, milli) = (Duration::from_micros(1), Duration::from_millis(1));
+        let check = |captured, expect| assert_eq!(in_order(start, captured), expect);
+        check(start + milli, start + milli);
+        check(start + micro, start + micro);
+        check(start, start + micro);
+        check(start - milli * 50, start + micro);
+        let year = Duration::from_secs(1) * 3600 * 24 * 365;
+        check(start - year, start - year);
+        check(start + year, start + year);
+    }
 
     #[test]
     fn a_panic_restarts_the_camera() {
