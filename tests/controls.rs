@@ -380,6 +380,9 @@ fn a_photo_of_another_size_forgets_nothing(camera: &mut UsbCamera) {
     let starts = camera.tell("starts");
     camera.tell("forgetful on");
     post(&server, "photo", "").expect(201);
+    // The photo is there before the stream is.
+    let again = until(PATIENCE, || (camera.tell("starts") >= starts + 2).then_some(()));
+    assert!(again.is_some(), "{} starts, before {starts}", camera.tell("starts"));
     stream.frame();
     let contrast = || (told(camera, CONTRAST) == 33).then_some(());
     assert!(until(PATIENCE, contrast).is_some(), "{} after a photo", told(camera, CONTRAST));

@@ -1696,6 +1696,7 @@ fn interval_photos_go_on_when_there_is_room_again() {
 #[test]
 fn the_status_tells_how_the_house_stands() {
     let server = start(&["--fps", "20"]);
+    server.wait_for_log("camera: the test picture", PATIENCE); // said after it was reported
     let status = || json(&server.get("/status").expect(200));
     let keys = |value: &Json| -> BTreeSet<String> {
         value.as_object().expect("an object").keys().cloned().collect()
