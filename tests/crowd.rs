@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use util::client::find;
-use util::{Client, Folder, PATIENCE, Part, Parts, Server, Stream, decode, median, until};
+use util::{Chance, Client, Folder, PATIENCE, Part, Parts, Server, Stream, decode, median, until};
 
 /// Held by the test that runs, so that no other takes its share of the machine.
 fn alone() -> MutexGuard<'static, ()> {
@@ -302,16 +302,6 @@ fn vanish(addr: SocketAddr, count: usize, length: usize, chance: &mut Chance) {
                 while socket.read(&mut buffer).is_ok_and(|count| count > 0) {}
             }
         }
-    }
-}
-
-/// Numbers that look like chance and are the same each time.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % limit
     }
 }
 
