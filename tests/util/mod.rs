@@ -342,6 +342,12 @@ impl Server {
         field(&std::fs::read_to_string(path).expect("the program runs"), "VmRSS:")
     }
 
+    /// Memory in KiB, of the kind that this line of smaps_rollup tells: `Rss:`, `Anonymous:`, …
+    pub fn memory_kib(&self, kind: &str) -> u64 {
+        let path = format!("/proc/{}/smaps_rollup", self.pid());
+        field(&std::fs::read_to_string(path).expect("the program runs"), kind)
+    }
+
     /// Processor time that it used, in the kernel and outside; in hundredths of a second.
     pub fn cpu(&self) -> Duration {
         let path = format!("/proc/{}/stat", self.pid());
@@ -431,7 +437,7 @@ impl Drop for Server {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(60)..];
+            let tail = &lines[lines.len().saturating_sub(200)..];
             eprintln!("--- the log's end ---\n{}\n---", tail.join("\n"));
         }
     }
