@@ -2,8 +2,8 @@
 //! thousand that vanish in the middle of a frame, and more than there is room for.
 //!
 //! A crowd is one thread with `poll`, so that the test itself takes little of a small machine.
-//! The tests take turns, and rates are only compared within one run: this file measures the
-//! server, not the machine.
+//! Tests that measure run alone, and rates are only compared within one run: this file measures
+//! the server, not the machine.
 
 mod util;
 
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,16 @@ use socket2::{Domain, SockRef, Socket, Type};
 use util::client::find;
 use util::{Chance, Client, Folder, PATIENCE, Part, Parts, Server, Stream, decode, median, until};
 
-/// Held by the test that runs, so that no other takes its share of the machine.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(|failed| failed.into_inner())
+static TURN: RwLock<()> = RwLock::new(());
+
+/// Held by a test that measures, so that no other takes its share of the machine.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    TURN.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by the others.
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    TURN.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn start(args: &[&str]) -> Server {
@@ -172,7 +178,7 @@ fn one_of_fifty_that_never_reads_slows_none_of_the_others() {
 
 #[test]
 fn viewers_that_never_read_cost_no_memory_and_are_closed_in_the_end() {
-    let _turn = alone();
+    let _turn = beside_others();
     let server = start(&[]);
     let mut crowd = Crowd::new(server.addr(), 5);
     crowd.watch(|crowd| crowd.0.iter().all(|viewer| viewer.count >= 30), |_, _| {});
@@ -215,7 +221,7 @@ fn queued_for(viewer: &TcpStream, server: SocketAddr) -> u64 {
 /// Its link was fast, so the kernel has learnt to hold megabytes for it; it gets none of them.
 #[test]
 fn a_viewer_that_stops_reading_holds_little_of_the_kernels_memory() {
-    let _alone = alone();
+    let _turn = beside_others();
     let server = start(&["--size", "1280x720"]);
     let mut viewer = Stream::open(server.addr(), "/video_feed");
     let warm = Instant::now();
@@ -366,7 +372,7 @@ fn read_slowly(addr: SocketAddr, rate: usize, count: usize) -> Vec<Part> {
 
 #[test]
 fn all_viewers_of_a_frame_see_the_same_bytes() {
-    let _turn = alone();
+    let _turn = beside_others();
     let server = start(&[]);
     let mut crowd = Crowd::new(server.addr(), 20);
     let mut frames: HashMap<String, (Vec<u8>, usize)> = HashMap::new();
@@ -385,7 +391,7 @@ fn all_viewers_of_a_frame_see_the_same_bytes() {
 
 #[test]
 fn five_hundred_at_once_are_all_let_in_and_answered() {
-    let _turn = alone();
+    let _turn = beside_others();
     let server = start(&[]);
     let mut warm = Stream::open(server.addr(), "/video_feed");
     warm.part();
@@ -421,7 +427,7 @@ fn five_hundred_at_once_are_all_let_in_and_answered() {
 /// The disk's queue is short: a download may be refused at its start, never in the middle.
 #[test]
 fn two_hundred_downloads_at_once_are_each_whole_or_refused() {
-    let _turn = alone();
+    let _turn = beside_others();
     let site = Folder::new();
     let content: Vec<u8> = (0..400_000_u32).flat_map(|n| (n % 65_521).to_le_bytes()).collect();
     site.write("film.bin", &content);
@@ -445,7 +451,7 @@ fn two_hundred_downloads_at_once_are_each_whole_or_refused() {
 
 #[test]
 fn one_viewer_too_many_is_told_when_to_come_again() {
-    let _turn = alone();
+    let _turn = beside_others();
     let server = start(&["--max-viewers", "3"]);
     let open = || Stream::open(server.addr(), "/video_feed");
     let mut streams = vec![open(), open(), open()];
@@ -476,7 +482,7 @@ fn one_viewer_too_many_is_told_when_to_come_again() {
 /// thrown out by the search for a seat, and hears why it has none.
 #[test]
 fn in_a_full_house_a_newcomer_is_answered_and_the_stream_goes_on() {
-    let _turn = alone();
+    let _turn = beside_others();
     let server = start(&["--max-viewers", "1"]); // and 200 seats beside the viewers'
     let mut stream = Stream::open(server.addr(), "/video_feed");
     stream.part();
@@ -534,7 +540,7 @@ fn unfinished_bodies_are_bounded_in_all() {
 /// A log that nobody reads, as in a paused terminal, must not stop the picture.
 #[test]
 fn a_log_that_nobody_reads_stops_nobody() {
-    let _turn = alone();
+    let _turn = beside_others();
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = free.local_addr().expect("its address");
     drop(free);
@@ -560,7 +566,7 @@ fn a_log_that_nobody_reads_stops_nobody() {
 /// Who asks for a frame an hour and goes is found all the same; and no rate is too low.
 #[test]
 fn very_low_rates_are_served_and_end_nothing() {
-    let _turn = alone();
+    let _turn = beside_others();
     let server = start(&[]);
     for fps in ["0.00000000000000000005421010862427523", "0.0000000000000000001", "0.001"] {
         let mut stream = Stream::open(server.addr(), &format!("/video_feed?fps={fps}"));
