@@ -4,12 +4,13 @@
 //! after the other, started by the first who needs it. What came of it is remembered, so that it
 //! is worked out once for all requests of a browser: not the password, but two keyed hashes of what
 //! was sent, which are of no use to anybody else. Who guesses has to wait longer after each wrong
-//! guess; who is remembered does not, wherever he comes from.
+//! guess; who is remembered does not, wherever he comes from. A wait is never cut short to make
+//! room for another's: when all places are taken, the addresses that have none count as one.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
@@ -145,7 +146,7 @@ pub struct Access {
     known: VecDeque<(Proof, Option<Role>)>,
     /// Proofs being worked out. INVARIANT: at most `GUESSES_WAITING_MAX`.
     guesses: Vec<Guess>,
-    /// INVARIANT: at most `GUESSERS_MAX`.
+    /// INVARIANT: at most `GUESSERS_MAX`, and the crowd.
     guessers: HashMap<IpAddr, Guesser>,
     waker: Arc<Waker>,
     thread: Option<Thread>,
@@ -162,6 +163,9 @@ struct Guess {
     /// Who waits for it, and who has left. INVARIANT: at most `GUESS_TICKETS_MAX`.
     tickets: Vec<Ticket>,
 }
+
+/// All addresses for which there is no place among the guessers; nobody has this one.
+const CROWD: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Somewhere that wrong proofs came from.
 #[derive(Clone, Copy, Debug)]
@@ -230,13 +234,14 @@ impl Access {
             guess.tickets.push(ticket);
             return Verdict::Waits;
         }
-        if let Some(guesser) = self.guessers.get(&client)
+        let place = self.place(client);
+        if let Some(guesser) = self.guessers.get(&place)
             && guesser.until > now
         {
             return Verdict::Later(guesser.until - now);
         }
         // One guess at a time from one place, so that a crowd of them is no faster.
-        let busy = self.guesses.iter().any(|guess| guess.client == client);
+        let busy = self.guesses.iter().any(|guess| self.place(guess.client) == place);
         if busy || self.guesses.len() >= GUESSES_WAITING_MAX {
             return Verdict::Later(GUESS_WAIT_MIN);
         }
@@ -300,21 +305,25 @@ impl Access {
         self.known.push_back((proof, role));
     }
 
+    /// Where guesses of a client are counted.
+    fn place(&self, client: IpAddr) -> IpAddr {
+        let own = self.guessers.contains_key(&client) || self.guessers.len() < GUESSERS_MAX;
+        if own { client } else { CROWD }
+    }
+
     fn note_failure(&mut self, guess: &Guess, now: Instant) {
         self.failures += 1;
         self.guessers.retain(|_, guesser| now < guesser.last + GUESSES_KEPT_TIME);
-        if self.guessers.len() >= GUESSERS_MAX {
-            let oldest = self.guessers.iter().min_by_key(|(_, guesser)| guesser.last);
-            let oldest = oldest.map(|(client, _)| *client);
-            oldest.map(|client| self.guessers.remove(&client));
-        }
+        let place = self.place(guess.client);
         let fresh = Guesser { wrong: 0, last: now, until: now };
-        let guesser = self.guessers.entry(guess.client).or_insert(fresh);
+        let guesser = self.guessers.entry(place).or_insert(fresh);
         guesser.wrong = guesser.wrong.saturating_add(1);
         guesser.last = now;
         let doublings = guesser.wrong.saturating_sub(GUESSES_FREE).min(16);
         let wait = match doublings {
             0 => Duration::ZERO,
+            // Somebody with the right password may be among them.
+            _ if place == CROWD => GUESS_WAIT_MIN,
             n => (GUESS_WAIT_MIN * 2_u32.pow(n - 1)).min(GUESS_WAIT_MAX),
         };
         guesser.until = now + wait;
@@ -410,18 +419,111 @@ fn hide_typing(input: &io::Stdin) -> Option<Termios> {
 
 #[cfg(test)]
 mod tests {
+    use mio::{Poll, Token};
+
     use super::*;
+
+    /// Anna's password is "secret".
+    fn door() -> (Access, Poll) {
+        let poll = Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
+        let mut access = Access::open(None, false, Arc::new(waker)).expect("nothing to be read");
+        let hash = bcrypt::hash("secret", 4).expect("a hash");
+        let anna = User { name: "anna".into(), hash, role: Role::Operator };
+        access.users = Some(Users(Arc::new([anna])));
+        (access, poll)
+    }
+
+    fn address(n: usize) -> IpAddr {
+        Ipv4Addr::from_bits(0x0a00_0000 + n as u32).into()
+    }
+
+    /// Somebody has guessed wrongly.
+    fn note_guess(access: &mut Access, client: IpAddr, now: Instant) {
+        let (proof, name, tickets) = ((0, 0), "anna".to_owned(), Vec::new());
+        access.note_failure(&Guess { proof, client, name, tickets }, now);
+    }
+
+    /// What becomes of a password when it has been worked out, if it is.
+    #[track_caller]
+    fn verdict(access: &mut Access, password: &str, client: IpAddr, now: Instant) -> Verdict {
+        let sent = format!("Basic {}", BASE64_STANDARD.encode(format!("anna:{password}")));
+        let ticket = Ticket { seat: 0, guest: 0 };
+        let check = |access: &mut Access| access.check(Some(&sent), client, ticket, now);
+        let verdict = check(access);
+        if verdict != Verdict::Waits {
+            return verdict;
+        }
+        let end = Instant::now() + Duration::from_secs(20);
+        while access.take(now).is_empty() {
+            assert!(Instant::now() < end, "never worked out");
+            thread::yield_now();
+        }
+        check(access)
+    }
+
+    #[test]
+    fn each_wrong_guess_doubles_the_wait_up_to_five_minutes() {
+        let (mut access, _poll) = door();
+        let now = Instant::now();
+        for wait in [0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            note_guess(&mut access, address(1), now);
+            let left = access.guessers[&address(1)].until - now;
+            assert_eq!(left, Duration::from_secs(wait));
+        }
+        let Verdict::Later(_) = verdict(&mut access, "secret", address(1), now) else {
+            panic!("even the right one is not looked at");
+        };
+        let known = Verdict::Known(Role::Operator);
+        assert_eq!(verdict(&mut access, "secret", address(2), now), known);
+        assert_eq!(verdict(&mut access, "secret", address(1), now), known, "it is remembered");
+    }
+
+    /// The table once forgot the oldest of 1,024 guessers, though it was still being made to wait.
+    #[test]
+    fn a_crowd_of_guessers_frees_nobody_who_waits() {
+        let (mut access, _poll) = door();
+        let begin = Instant::now();
+        (0..8).for_each(|_| note_guess(&mut access, address(0), begin));
+        for n in 1..=5 * GUESSERS_MAX {
+            let now = begin + Duration::from_micros(n as u64);
+            note_guess(&mut access, address(n), now);
+        }
+        assert!(access.guessers.len() <= GUESSERS_MAX + 1, "{}", access.guessers.len());
+        let now = begin + Duration::from_millis(500);
+        let Verdict::Later(wait) = verdict(&mut access, "guess", address(0), now) else {
+            panic!("it was let guess");
+        };
+        assert_eq!(wait, Duration::from_millis(15_500));
+    }
+
+    #[test]
+    fn addresses_without_a_place_guess_one_a_second_and_who_is_right_comes_in() {
+        let (mut access, _poll) = door();
+        let begin = Instant::now();
+        (0..2 * GUESSERS_MAX).for_each(|n| note_guess(&mut access, address(n), begin));
+        let (stranger, guesser) = (address(9_000_000), address(9_000_001));
+        let Verdict::Later(wait) = verdict(&mut access, "secret", stranger, begin) else {
+            panic!("not one of the crowd");
+        };
+        assert_eq!(wait, GUESS_WAIT_MIN);
+        let now = begin + GUESS_WAIT_MIN;
+        let known = Verdict::Known(Role::Operator);
+        assert_eq!(verdict(&mut access, "secret", stranger, now), known);
+        assert_eq!(verdict(&mut access, "guess", guesser, now), Verdict::Unknown);
+        assert_eq!(verdict(&mut access, "another", guesser, now), Verdict::Later(GUESS_WAIT_MIN));
+        assert_eq!(verdict(&mut access, "secret", stranger, now), known, "it is remembered");
+        // Those that keep quiet give their places back.
+        let later = now + GUESSES_KEPT_TIME;
+        note_guess(&mut access, address(1), later);
+        assert_eq!(access.guessers.len(), 1);
+        assert_eq!(access.place(guesser), guesser);
+    }
 
     #[test]
     fn guests_who_come_and_go_while_a_password_is_worked_out_are_not_counted_for_ever() {
-        let poll = mio::Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
-        let file = std::env::temp_dir().join(format!("passwords-{}", std::process::id()));
-        let hash = bcrypt::hash("secret", 4).unwrap();
-        std::fs::write(&file, format!("anna:{hash}")).unwrap();
-        let mut access = Access::open(Some(&file), false, waker).unwrap();
-        std::fs::remove_file(file).unwrap();
-        let (client, now) = (IpAddr::from([192, 0, 2, 1]), Instant::now());
+        let (mut access, _poll) = door();
+        let (client, now) = (address(1), Instant::now());
         let mut ask = |guest| {
             let sent = format!("Basic {}", BASE64_STANDARD.encode("anna:secret"));
             access.check(Some(&sent), client, Ticket { seat: 0, guest }, now)

@@ -359,7 +359,7 @@ pub const GUESS_WAIT_MIN: Duration = Duration::from_secs(1);
 pub const GUESS_WAIT_MAX: Duration = Duration::from_secs(300);
 /// An address that has not guessed for so long begins anew.
 pub const GUESSES_KEPT_TIME: Duration = Duration::from_secs(3600);
-/// Addresses whose guesses are counted; past that the oldest is forgotten.
+/// Addresses whose guesses are counted; past that all others are counted as one.
 pub const GUESSERS_MAX: usize = 1024;
 /// Origins that were refused and named in the log, once each.
 pub const ORIGINS_NAMED_MAX: usize = 16;

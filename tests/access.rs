@@ -3,12 +3,12 @@
 mod util;
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use util::client::ask;
-use util::{Folder, PATIENCE, Reply, Server, Stream, command, get, one_line, run};
+use util::{Client, Folder, PATIENCE, Reply, Server, Stream, command, get, one_line, run};
 
 /// "secret" for anna, "guest" for otto, who is a viewer; bcrypt's lowest cost.
 fn password_file(folder: &Folder) -> String {
@@ -178,6 +178,41 @@ fn who_guesses_has_to_wait_and_who_knows_does_not() {
     request(&server, "GET /", &[ANNA]).expect(200);
     server.wait_for_log("127.0.0.1: wrong name or password, 3 times now: anna", PATIENCE);
     assert!(!server.log().contains("guess1"), "a password in the log");
+}
+
+/// The table of guessers once forgot who was still being made to wait when 1,024 others had guessed.
+#[test]
+fn a_crowd_of_guessers_frees_none_of_them_and_keeps_nobody_out_who_is_known() {
+    let folder = Folder::new();
+    let file = password_file(&folder);
+    let options = ["--camera", "test", "--trust-proxy", "127.0.0.1", "--password-file", &file];
+    let server = Server::start(&options);
+    let mut client = Client::connect(server.addr());
+    let mut ask = |from: &str, authorization: &str| {
+        let fields = format!("Host: pi\r\nX-Forwarded-For: {from}\r\n{authorization}");
+        client.send(format!("GET /app.css HTTP/1.1\r\n{fields}\r\n\r\n")).reply()
+    };
+    ask("192.0.2.7", ANNA).expect(200);
+    let guesser = "192.0.2.1";
+    for n in 0..4 {
+        ask(guesser, &wrong(n)).expect(401);
+    }
+    let (begin, crowd) = (Instant::now(), 1100);
+    for n in 0..crowd {
+        let from = format!("10.0.{}.{}", n / 256, n % 256);
+        let status = ask(&from, &wrong(100 + n)).status;
+        // Who has no place any more waits for the others.
+        assert!(status == 401 || n > 1000 && status == 429, "{status} for guesser {n}");
+        if n % 100 == 0 {
+            ask(&from, ANNA).expect(200);
+        }
+    }
+    // Its second is over; were it forgotten, it could guess three times more.
+    thread::sleep(Duration::from_secs(1).saturating_sub(begin.elapsed()));
+    ask(guesser, &wrong(5)).expect(401);
+    let wait = ask(guesser, &wrong(6)).expect(429);
+    assert_eq!(wait.header("Retry-After"), Some("2"), "two seconds, of which a part is over");
+    ask(guesser, ANNA).expect(200);
 }
 
 #[test]
