@@ -256,6 +256,126 @@ fn methods_that_are_unknown_are_501_and_known_ones_405() {
     victim.expect_unharmed();
 }
 
+/// What comes by mistake, from programs of another kind, and from those who hope that a server in
+/// front reads it differently: the one answer to each. Bytes, one character each.
+#[test]
+fn each_request_that_others_might_read_differently_has_its_one_answer() {
+    let victim = Victim::new();
+    let get = |line: &str, fields: &str| format!("{line}\r\nHost: pi\r\n{fields}\r\n");
+    let close = "Connection: close\r\n";
+    let te = "Transfer-Encoding: chunked";
+    let chunks = "5\r\nhello\r\n0\r\n\r\n";
+    for (request, status) in [
+        // Two ways to say how long the body is.
+        (post(&format!("Content-Length: 5\r\n{te}"), chunks), 400),
+        (post(&format!("{te}\r\nContent-Length: 5"), chunks), 400),
+        (post(&format!("{te}\r\nContent-Length:"), chunks), 400),
+        (post(&format!("{te}\r\n{te}"), chunks), 501),
+        (post(&format!("{te}\r\nTransfer-Encoding: identity"), chunks), 501),
+        (post(&format!("Transfer-Encoding: identity\r\n{te}"), chunks), 501),
+        (post(&format!("Transfer-Encoding:\r\n{te}"), chunks), 501),
+        (post("Transfer-Encoding: chunked,", chunks), 501),
+        (post("Transfer-Encoding: ,chunked", chunks), 501),
+        (post("Transfer-Encoding: chunked\x0b", chunks), 400),
+        (post("Transfer-Encoding:\x0bchunked", chunks), 400),
+        (post("Transfer-Encoding: chunk\u{e9}d", chunks), 400),
+        (post("Transfer-Encoding\x0b: chunked", chunks), 400),
+        (post("Transfer-Encoding:\tchunked", chunks), 405),
+        (post("TRANSFER-ENCODING: CHUNKED", chunks), 405),
+        (post("Content-Length: 5\r\nContent-Length: 5", "hello"), 405),
+        (post("Content-Length: 5\r\nContent-Length: 05", "hello"), 400),
+        (post("Content-Length: 5\r\nContent-Length: 0", "hello"), 400),
+        (post("Content-Length: 5, 5", "hello"), 400),
+        (post("Content-Length: 5\x00", "hello"), 400),
+        (post("Content-Length : 5", "hello"), 400),
+        (post("X: y\rContent-Length: 5", "hello"), 400),
+        (post("X: y\r\n Content-Length: 5", "hello"), 400),
+        (post("\0Content-Length: 5", "hello"), 400),
+        // Numbers beyond any machine's.
+        (post("Content-Length: 18446744073709551621", "hello"), 413), // 2^64 + 5
+        (post("Content-Length: 4294967301", "hello"), 413),           // 2^32 + 5
+        (post(&format!("Content-Length: {}", "9".repeat(4000)), ""), 413),
+        (post(te, "10000000000000005\r\nhello\r\n0\r\n\r\n"), 400),
+        (post(te, "100000005\r\nhello\r\n0\r\n\r\n"), 413),
+        (get("GET /video_feed?fps=1e999 HTTP/1.1", close), 400),
+        (get("GET /snapshot?max_age=99999999999999999999 HTTP/1.1", close), 400),
+        (get("GET /video_feed/99999999999999999999 HTTP/1.1", close), 404),
+        (get("GET /gallery?page=99999999999999999999 HTTP/1.1", close), 200),
+        (
+            get("GET /app.css HTTP/1.1", &format!("Range: bytes={}-\r\n{close}", "9".repeat(99))),
+            416,
+        ),
+        (get("GET / HTTP/99999999999999999999.1", close), 400),
+        // The other forms of a target.
+        (get("GET http://pi/ HTTP/1.1", close), 200),
+        (get("GET https://pi/ HTTP/1.1", close), 200),
+        (get("GET http://evil.example.com/ HTTP/1.1", close), 421),
+        (get("GET http://evil.example.com@pi/ HTTP/1.1", close), 400),
+        (get("GET http://pi@evil.example.com/ HTTP/1.1", close), 400),
+        (get("GET http:/pi/ HTTP/1.1", close), 400),
+        (get("GET //evil.example.com/ HTTP/1.1", close), 404),
+        (get("GET pi:80 HTTP/1.1", close), 400),
+        (get("CONNECT pi:80 HTTP/1.1", close), 501),
+        (get("CONNECT / HTTP/1.1", close), 501),
+        (get("OPTIONS * HTTP/1.1", close), 204),
+        (get("GET * HTTP/1.1", close), 400),
+        (get("TRACE / HTTP/1.1", close), 501),
+        (get("TRACK / HTTP/1.1", close), 501),
+        // Lines that are bent.
+        (get("GET / HTTP/1.1", &format!("X: a\r\n b\r\n{close}")), 400),
+        (get("GET / HTTP/1.1", &format!("X: a\rY: b\r\n{close}")), 400),
+        (get("GET /\rX HTTP/1.1", close), 400),
+        (get("GET /\0 HTTP/1.1", close), 400),
+        (get("GET / HTTP/1.1\0", close), 400),
+        (get("GET / HTTP/1.1", &format!("X: a\0b\r\n{close}")), 400),
+        (get("GET / HTTP/1.1", &format!("X: \u{fc}\u{ff}\u{80}\r\n{close}")), 200),
+        (get("GET / HTTP/1.1", &format!("Accept: \u{fc}\r\n{close}")), 400),
+        (get("GET / HTTP/1.1", &format!("\u{fc}: x\r\n{close}")), 400),
+        (get("G\u{fc}T / HTTP/1.1", close), 400),
+        // Hosts.
+        (get("GET / HTTP/1.1", &format!("Host: pi\r\n{close}")), 400),
+        (get("GET / HTTP/1.1", &format!("Host: evil.example.com\r\n{close}")), 400),
+        (format!("GET / HTTP/1.1\r\nHost:\r\n{close}\r\n"), 200),
+        (format!("GET / HTTP/1.1\r\nHost: pi, pi\r\n{close}\r\n"), 400),
+        (format!("GET / HTTP/1.1\r\nHost: p\u{ef}\r\n{close}\r\n"), 400),
+        (format!("GET / HTTP/1.1\r\nHost: pi:99999999999\r\n{close}\r\n"), 200),
+        (format!("GET / HTTP/1.1\r\nHost : pi\r\n{close}\r\n"), 400),
+        (format!("GET / HTTP/1.1\r\n{close}\r\n"), 400),
+        // What is expected of us.
+        (get("GET / HTTP/1.1", &format!("Expect: 100-continue\r\n{close}")), 200),
+        (get("GET / HTTP/1.1", &format!("Expect: 200-ok\r\n{close}")), 417),
+        (get("GET / HTTP/1.1", &format!("Expect: 100-continue, x\r\n{close}")), 417),
+    ] {
+        check(&victim.server, latin1(&request), &[status]);
+    }
+    victim.expect_unharmed();
+}
+
+/// An offer that need not be taken (RFC 9110, section 7.8); what is then said in the other protocol
+/// is no request.
+#[test]
+fn an_upgrade_to_another_protocol_is_not_taken() {
+    let victim = Victim::new();
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+               HTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+    let tls = "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n";
+    for (fields, next) in [
+        (websocket, &b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"[..]),
+        (h2c, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
+        (tls, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+    ] {
+        let mut client = Client::connect(victim.server.addr());
+        client.send(format!("GET /app.css HTTP/1.1\r\nHost: pi\r\n{fields}\r\n"));
+        let reply = client.reply().expect(200);
+        assert_eq!((reply.version.as_str(), reply.header("Upgrade")), ("HTTP/1.1", None));
+        explained(&client.send(next).reply().expect(400));
+        client.expect_end();
+    }
+    victim.expect_unharmed();
+}
+
 #[test]
 fn a_length_that_is_none_is_400() {
     let victim = Victim::new();
