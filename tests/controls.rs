@@ -896,13 +896,19 @@ fn the_page_works_without_javascript_and_names_cannot_break_out() {
     browser.wait("document.querySelector('main p')");
     assert!(browser.text("main p").contains("0x80000005"), "{}", browser.text("main p"));
 
+    // Nor can a text that somebody has set.
+    const TEXT: &str = "\"><evil onload=evil=1>";
+    let encoded: String = TEXT.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    post(&rig.server, "controls", &format!("id={CAPTION}&value={encoded}")).expect(200);
     browser.set_scripts(true);
     open(&browser, &rig, PHONE);
-    let found = browser.eval(
+    let found = browser.eval(&format!(
         "return [!!window.evil, document.querySelectorAll('evil').length,
-             [...document.querySelectorAll('label')].some(l => l.textContent.includes('<evil'))]",
-    );
-    assert_eq!(found, json!([false, 0, true]));
+             [...document.querySelectorAll('label')].some(l => l.textContent.includes('<evil')),
+             document.querySelector('{}').value]",
+        in_knob(CAPTION, "input:not([type])")
+    ));
+    assert_eq!(found, json!([false, 0, true, TEXT]));
 }
 
 #[test]
