@@ -50,8 +50,7 @@ pub const DELETE: char = '\u{e017}';
 const REPLY_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Command line of the browser: no window, no sandbox (tests run as root), no errand of its own.
-/// Names do not resolve, so that no page and no fault of ours reaches another host.
-const ARGS: [&str; 13] = [
+const ARGS: [&str; 12] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -64,8 +63,9 @@ const ARGS: [&str; 13] = [
     "--disable-sync",
     "--disable-extensions",
     "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ];
+/// Names do not resolve, so that no page and no fault of ours reaches another host.
+const NAMES: &str = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1";
 
 /// One browser with an empty profile, and one page in it.
 pub struct Browser {
@@ -243,10 +243,23 @@ impl Browser {
     /// Starts one with settings of its profile (Chromium's "prefs").
     #[track_caller]
     pub fn start_with(prefs: Value) -> Browser {
+        Browser::launch(prefs, NAMES)
+    }
+
+    /// Starts one for which these names are this machine's: who owns a name may say so of it.
+    #[track_caller]
+    pub fn start_with_names(names: &[&str]) -> Browser {
+        let own: String = names.iter().map(|name| format!("MAP {name} 127.0.0.1, ")).collect();
+        Browser::launch(json!({}), &format!("{own}{NAMES}"))
+    }
+
+    #[track_caller]
+    fn launch(prefs: Value, names: &str) -> Browser {
         let profile = Folder::new();
         let driver = Driver::start();
         let mut args: Vec<String> = ARGS.map(str::to_owned).to_vec();
         args.push(format!("--user-data-dir={}", profile.arg()));
+        args.push(format!("--host-resolver-rules={names}"));
         let wanted = Capabilities::from_iter([
             ("browserName".to_owned(), json!("chrome")),
             ("pageLoadStrategy".to_owned(), json!("eager")),
