@@ -14,7 +14,6 @@ mod browser;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,9 +21,8 @@ use serde_json::{Value, json};
 
 use browser::{Browser, DESKTOP, PHONE, SMALL_PHONE, Screen, page, post};
 use util::guest::{self, UsbCamera, v4l2_ctl, vivid};
-use util::{
-    Client, Folder, PATIENCE, Reply, Server, Stream, command, decode, median, one_line, run, until,
-};
+use util::preload::Preload;
+use util::{Client, Folder, PATIENCE, Reply, Server, Stream, decode, median, one_line, run, until};
 
 const VIVID: [&str; 1] = ["vivid:node_types=1:num_inputs=1"];
 const USB: [&str; 2] = ["vhci-hcd", "uvcvideo"];
@@ -667,22 +665,8 @@ fn preloaded(slow: Duration) -> Rig {
 #[track_caller]
 fn preloaded_with(slow: Duration, args: &[&str]) -> Rig {
     let folder = Folder::new();
-    let build = |name: &str, source: &str| {
-        let library = folder.path().join(name);
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
-        let flags = ["-O1", "-shared", "-fPIC", "-w", "-ldl", "-lpthread"];
-        let built = Command::new("cc").arg("-o").arg(&library).arg(source).args(flags).status();
-        assert!(built.expect("run cc").success(), "compile {name}");
-        library.display().to_string()
-    };
-    let knobs = build("knobs.so", "tests/util/knobs.c");
-    let camera = build("camera.so", "tests/bench/camera.c");
     let changes = folder.path().join("changes");
-    let device = "/dev/video90"; // need not be there
-    let camera_args = ["--listen", "127.0.0.1:0", "--camera", device, "--fps", "10"];
-    let mut command = command(&[&camera_args[..], args].concat());
-    command.env("LD_PRELOAD", format!("{knobs}:{camera}")).env("CAMERA_DEVICE", device);
-    command.env("CAMERA_FORMATS", "YUYV").env("CAMERA_FPS", "10").env("CAMERA_RT", "0");
+    let mut command = Preload::build(&folder).command(args);
     command.env("KNOBS_LOG", &changes).env("KNOBS_SLOW", slow.as_millis().to_string());
     Rig { server: Server::start_command(command), changes, _folder: folder }
 }

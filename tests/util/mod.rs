@@ -14,7 +14,9 @@ pub mod go2rtc;
 pub mod guest;
 pub mod mount;
 pub mod numbered;
+pub mod photos;
 pub mod pi;
+pub mod preload;
 pub mod stamp;
 
 use std::io::{BufRead, BufReader, PipeWriter, Read, pipe};
