@@ -46,6 +46,9 @@ struct Seen {
     saved: usize,
     /// Bound: `KEEP_BYTES_MAX`, a name a line.
     kept: BTreeSet<PhotoName>,
+    /// Of which photo the disk did not tell, and why: there may be more than these. Bound: a
+    /// sentence of the kernel's.
+    doubt: Option<String>,
     /// Why it is not known which are kept: then none may be deleted to make room. Bound: a sentence
     /// of the kernel's.
     unread: Option<String>,
@@ -125,9 +128,13 @@ impl Album {
         }))
     }
 
-    /// All photos, the oldest first.
+    /// All photos, the oldest first. `Err`: it is not known whether these are all.
     pub fn all(&self) -> Result<Vec<Photo>> {
-        Ok(self.look()?.photos.clone())
+        let seen = self.look()?;
+        match &seen.doubt {
+            Some(doubt) => Err(Error::found("look at", "all photos", doubt.clone())),
+            None => Ok(seen.photos.clone()),
+        }
     }
 
     /// Those that may be deleted to make room, the oldest first; and how many there are in all.
@@ -145,6 +152,7 @@ impl Album {
         seen.photos.push(photo);
         seen.saved += 1;
         seen.shorten(PHOTOS_MAX); // nobody may look for days, who would see that others are gone
+        seen.folder = None; // somebody may have taken it away by now
     }
 
     /// Remove photos for good, with their thumbnails. `Err`: none could be looked for.
@@ -169,10 +177,10 @@ impl Album {
             }
             thumbnail::remove(&folder, *name);
         }
-        if !removal.removed.is_empty() {
-            sync_folder(&folder)
-                .map_err(|source| Error::new("write through", self.path.display(), source))?;
-        }
+        let through = match removal.removed.is_empty() {
+            true => Ok(()),
+            false => sync_folder(&folder),
+        };
         let gone: BTreeSet<_> = removal.removed.iter().chain(&removal.absent).copied().collect();
         self.lock().forget(&gone);
         // A mark must not pass on to a photo that gets the same name.
@@ -180,6 +188,7 @@ impl Album {
         if marked && let Err(error) = self.keep(&[], false) {
             log::warn!("{error}");
         }
+        through.map_err(|source| Error::new("write through", self.path.display(), source))?;
         Ok(removal)
     }
 
@@ -197,7 +206,9 @@ impl Album {
                 false => seen.kept.difference(&named).copied().collect(),
             };
             // Photos that are gone need no mark.
-            (kept.intersection(&there).copied().collect::<BTreeSet<_>>(), named.len())
+            let gone = |name: &PhotoName| seen.doubt.is_none() && !there.contains(name);
+            let kept: BTreeSet<PhotoName> = kept.into_iter().filter(|name| !gone(name)).collect();
+            (kept, named.len())
         };
         let text: String = kept.iter().map(|name| format!("{name}\n")).collect();
         let folder = open_folder(&self.path).map_err(failed)?;
@@ -245,7 +256,7 @@ impl Seen {
         let stamp = stamp(&fstat(&folder)?);
         if stamp.is_none() || stamp != self.folder {
             self.list(&folder)?;
-            self.folder = stamp;
+            self.folder = stamp.filter(|_| self.doubt.is_none());
         }
         let keep = match statat(&folder, KEEP, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => self::stamp(&stat),
@@ -256,7 +267,8 @@ impl Seen {
                 Ok(kept) => (kept, None),
                 Err(error) => (BTreeSet::new(), Some(Reason(&error).to_string())),
             };
-            self.keep = keep;
+            // What could not be read is asked for again.
+            self.keep = keep.filter(|_| self.unread.is_none());
         }
         Ok(())
     }
@@ -279,12 +291,15 @@ impl Seen {
         let known: HashMap<PhotoName, u64> =
             self.photos.iter().map(|photo| (photo.name, photo.bytes)).collect();
         self.photos = Vec::with_capacity(names.len() + saved.len());
+        self.doubt = None;
         for name in names {
-            let bytes = known.get(&name).copied().or_else(|| {
-                let stat = statat(folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-                let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-                regular.then_some(stat.st_size as u64)
-            });
+            let bytes = match known.get(&name) {
+                Some(bytes) => Some(*bytes),
+                None => size(folder, name).unwrap_or_else(|errno| {
+                    self.doubt = Some(format!("{name}: {}", Reason(&errno.into())));
+                    None
+                }),
+            };
             self.photos.extend(bytes.map(|bytes| Photo { name, bytes }));
         }
         self.saved = saved.len();
@@ -305,6 +320,16 @@ impl Seen {
         self.saved -= forgotten;
         self.photos.retain(|photo| !gone.contains(&photo.name));
     }
+}
+
+/// Bytes of a photo; none if there is none of that name.
+fn size(folder: &OwnedFd, name: PhotoName) -> rustix::io::Result<Option<u64>> {
+    let stat = match statat(folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other?,
+    };
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    Ok(regular.then_some(stat.st_size as u64))
 }
 
 /// When a file or folder was last changed; none if that was so recently that it may change again

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rawzip::time::UtcDateTime;
 use rawzip::{CompressionMethod, Crc32, DataDescriptorOutput, ZipArchiveWriter};
 use rustix::fs::{AtFlags, FileType, statat};
+use rustix::io::Errno;
 
 use super::photo::{PhotoName, open_file, open_folder};
 use crate::error::{Error, Result};
@@ -63,27 +64,17 @@ enum Part {
 
 impl Archive {
     /// An archive of those of `names` that are there; `count` lives as long as it does.
-    pub fn new(pic: &Path, names: &[PhotoName], count: Arc<()>) -> Archive {
-        let mut entries = Vec::with_capacity(names.len());
-        let folder = open_folder(pic).ok(); // without a folder there are no photos
-        for name in names {
-            let look = |folder| statat(folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW).ok();
-            let Some(stat) = folder.as_ref().and_then(look) else { continue };
-            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-                let (bytes, modified) = (stat.st_size as u64, stat.st_mtime as _);
-                entries.push(Entry { name: *name, bytes, modified, crc: 0 });
-            }
-        }
-        Archive {
+    pub fn new(pic: &Path, names: &[PhotoName], count: Arc<()>) -> Result<Archive> {
+        Ok(Archive {
             pic: pic.to_owned(),
-            entries,
+            entries: entries(pic, names)?,
             made: 0,
             length: 0,
             piece: Vec::new(),
             taken: 0,
             photo: None,
             _count: count,
-        }
+        })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -178,6 +169,27 @@ impl Archive {
     }
 }
 
+/// Those of `names` that are there. One that the disk does not tell of is an error: left out, it
+/// would be missed only when the others are deleted.
+fn entries(pic: &Path, names: &[PhotoName]) -> Result<Vec<Entry>> {
+    let folder = match open_folder(pic) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|source| Error::new("open", pic.display(), source))?,
+    };
+    let mut entries = Vec::with_capacity(names.len());
+    for name in names {
+        let stat = match statat(&folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            other => other.map_err(|errno| Error::new("look at", name, errno.into()))?,
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            let (bytes, modified) = (stat.st_size as u64, stat.st_mtime as _);
+            entries.push(Entry { name: *name, bytes, modified, crc: 0 });
+        }
+    }
+    Ok(entries)
+}
+
 impl Photo {
     /// The next bytes, at most so many.
     fn read(&mut self, length: usize) -> io::Result<Vec<u8>> {
@@ -269,7 +281,7 @@ mod tests {
             modified: 1_795_000_000,
             crc: 7,
         };
-        let mut archive = Archive::new(Path::new("/nowhere"), &[], Arc::new(()));
+        let mut archive = Archive::new(Path::new("/nowhere"), &[], Arc::new(())).unwrap();
         assert!(archive.is_empty());
         archive.entries = (0..4).map(entry).collect();
         let length = archive.length().unwrap();

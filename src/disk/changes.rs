@@ -120,13 +120,7 @@ impl Changes {
     /// Before a photo of so many bytes is saved: delete the oldest until there is room for it and
     /// for what others are promised.
     fn free_up(&self, bytes: u64) -> Result<()> {
-        let Some(keep_free) = self.room.keep_free else { return Ok(()) };
-        let free = match self.album.free() {
-            Ok(free) => free,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // made anew
-            Err(error) => return Err(Error::new("look at", "the disk", error)),
-        };
-        let lack = keep_free.saturating_add(bytes).saturating_sub(free);
+        let lack = self.lack(bytes)?;
         if lack == 0 {
             return Ok(());
         }
@@ -136,9 +130,23 @@ impl Changes {
         if hope >= lack && self.let_go(photos.into_iter(), lack, |photo| photo.bytes)? == 0 {
             return Ok(());
         }
+        // Somebody else may have made room meanwhile.
+        if self.lack(bytes)? == 0 {
+            return Ok(());
+        }
         let reason = "the disk has less room than --keep-free asks for, and there are not enough \
              photos that may be deleted";
         Err(Error::found("make room for", "a photo", reason.to_owned()))
+    }
+
+    /// What is lacking on the disk for a photo of so many bytes and for what others are promised.
+    fn lack(&self, bytes: u64) -> Result<u64> {
+        let Some(keep_free) = self.room.keep_free else { return Ok(0) };
+        match self.album.free() {
+            Ok(free) => Ok(keep_free.saturating_add(bytes).saturating_sub(free)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0), // made anew
+            Err(error) => Err(Error::new("look at", "the disk", error)),
+        }
     }
 
     /// After `newest` was saved: delete the oldest until there are no more than may be.

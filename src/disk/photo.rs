@@ -17,7 +17,7 @@ use rustix::fs::{
     Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, accessat, flock, fstat,
     fsync, linkat, openat, renameat, renameat_with, statat, unlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use tz::{DateTime, TimeZone};
 
 use crate::error::{Error, Result};
@@ -271,7 +271,7 @@ pub fn replace(
 /// Write the folder's names through to the medium; some file systems do so by themselves and
 /// have no call for it.
 pub fn sync_folder(folder: &OwnedFd) -> io::Result<()> {
-    match fsync(folder) {
+    match retry_on_intr(|| fsync(folder)) {
         Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
         result => Ok(result?),
     }
@@ -282,7 +282,7 @@ struct Temporary<'f> {
     folder: &'f OwnedFd,
     name: String,
     file: File,
-    published: bool,
+    goes: bool,
 }
 
 impl<'f> Temporary<'f> {
@@ -294,13 +294,16 @@ impl<'f> Temporary<'f> {
             match openat(folder, &name, flags, mode) {
                 Ok(file) => {
                     let file = File::from(file);
+                    let mut temporary = Temporary { folder, name, file, goes: true };
+                    let file = &temporary.file;
                     // So that another program's sweep leaves it alone. Not all disks have locks.
-                    let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+                    let locked = flock(file, FlockOperation::NonBlockingLockExclusive);
                     // A sweep that was quicker has it, or has removed it already.
-                    let swept = locked == Err(Errno::WOULDBLOCK) || fstat(&file)?.st_nlink == 0;
+                    let swept = locked == Err(Errno::WOULDBLOCK) || fstat(file)?.st_nlink == 0;
                     if !swept {
-                        return Ok(Temporary { folder, name, file, published: false });
+                        return Ok(temporary);
                     }
+                    temporary.goes = false; // it is the sweep's to remove
                 }
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
@@ -315,7 +318,7 @@ impl<'f> Temporary<'f> {
             let name = PhotoName::new(taken, turn);
             match rename_new(self.folder, &self.name, &name.to_string()) {
                 Ok(()) => {
-                    self.published = true;
+                    self.goes = false;
                     return Ok(name);
                 }
                 Err(Errno::EXIST) => {}
@@ -328,7 +331,7 @@ impl<'f> Temporary<'f> {
 
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        if !self.published {
+        if self.goes {
             let _ = unlinkat(self.folder, &self.name, AtFlags::empty());
         }
     }

@@ -133,7 +133,7 @@ impl Photos {
             let sentence = "There are too many downloads at once; try again later.";
             return Ok(Some((Response::unavailable(sentence), None)));
         }
-        let archive = Archive::new(self.album.path(), &names, self.archives.clone());
+        let archive = Archive::new(self.album.path(), &names, self.archives.clone())?;
         if archive.is_empty() {
             return Ok(None);
         }

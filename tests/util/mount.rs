@@ -15,6 +15,12 @@ impl Mount {
         Mount(folder.to_owned())
     }
 
+    /// Mounted anew with another option: `ro`, `rw`.
+    #[track_caller]
+    pub fn remount(&self, option: &str) {
+        run("mount", &["-o", &format!("remount,{option}"), name(&self.0)]);
+    }
+
     /// The same files, which cannot be changed.
     #[track_caller]
     pub fn read_only(folder: &Path) -> Mount {
