@@ -811,6 +811,10 @@ fn a_page_that_the_client_has_is_not_sent_again() {
     check(&server, &format!("If-Modified-Since: {later}\r\n"), 304);
     check(&server, &format!("If-Modified-Since: {earlier}\r\n"), 200);
     check(&server, "If-Modified-Since: yesterday\r\n", 200);
+    // One of the future is from before the clock was set back.
+    let tomorrow = SystemTime::now() + Duration::from_secs(24 * 3600);
+    let future = httpdate::fmt_http_date(tomorrow);
+    check(&server, &format!("If-Modified-Since: {future}\r\n"), 200);
     // If-None-Match counts alone where both are there (RFC 9110 §13.2.2).
     check(&server, &format!("If-None-Match: \"other\"\r\nIf-Modified-Since: {later}\r\n"), 200);
     check(&server, &format!("If-None-Match: {etag}\r\nIf-Modified-Since: {earlier}\r\n"), 304);
@@ -818,6 +822,10 @@ fn a_page_that_the_client_has_is_not_sent_again() {
     site.write("page.txt", "some other text");
     check(&server, &format!("If-None-Match: {etag}\r\n"), 200);
     check(&server, &format!("If-Modified-Since: {modified}\r\n"), 200);
+    // And so is a file: it was not changed after it is sent (RFC 9110, section 8.8.2.1).
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(tomorrow).unwrap();
+    let reply = server.get("/page.txt").expect(200);
+    assert_eq!(reply.header("Last-Modified"), reply.header("Date"));
     // The connection goes on behind a 304, which has no body.
     let mut client = Client::connect(server.addr());
     let request = "GET /page.txt HTTP/1.1\r\nHost: pi\r\nIf-None-Match: *\r\n\r\n";

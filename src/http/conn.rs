@@ -200,7 +200,7 @@ impl Conn {
             response = for_viewer(response);
         }
         self.origins.stamp(&mut response, request);
-        let part = response.fit(request);
+        let part = response.fit(request, now.wall);
         let head_only = request.method == Method::Head;
         let fps = match response.body {
             Body::Frames { fps } => Some(fps),

@@ -211,14 +211,14 @@ impl Response {
 
     /// Fit to the request: 304 where the client's copy is good, 206 or 416 where it asked for a
     /// range. Gives the part of the body to send, in bytes from its start.
-    pub fn fit(&mut self, request: &Request) -> std::ops::Range<u64> {
+    pub fn fit(&mut self, request: &Request, now: SystemTime) -> std::ops::Range<u64> {
         let length = self.length().unwrap_or(0);
         let whole = 0..length;
         let reading = matches!(request.method, Method::Get | Method::Head);
         if !reading || self.status != Status::Ok || self.validators == Validators::default() {
             return whole;
         }
-        if self.validators.is_current(request) {
+        if self.validators.is_current(request, now) {
             self.status = Status::NotModified;
             return 0..0;
         }
@@ -282,7 +282,9 @@ impl Response {
             write!(out, "ETag: {etag}\r\n")?;
         }
         if let Some(modified) = self.validators.modified {
-            write!(out, "Last-Modified: {}\r\n", httpdate::fmt_http_date(modified))?;
+            // A file may be from before the clock was set back (RFC 9110, section 8.8.2.1).
+            let modified = httpdate::fmt_http_date(modified.min(how.date.max(UNIX_EPOCH)));
+            write!(out, "Last-Modified: {modified}\r\n")?;
         }
         if let Some(language) = self.language {
             write!(out, "Content-Language: {}\r\n", language.tag())?;
@@ -324,8 +326,9 @@ pub struct Delivery {
 }
 
 impl Validators {
-    /// RFC 9110, section 13.2.2: `If-None-Match` decides alone where it is sent.
-    fn is_current(&self, request: &Request) -> bool {
+    /// RFC 9110, section 13.2.2: `If-None-Match` decides alone where it is sent. A date of the
+    /// future is from before the clock was set back: what has changed since may look older.
+    fn is_current(&self, request: &Request, now: SystemTime) -> bool {
         if let Some(tags) = &request.if_none_match {
             let weak = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
             return tags.split(',').any(|tag| {
@@ -333,6 +336,7 @@ impl Validators {
             });
         }
         let since = request.if_modified_since.as_deref().and_then(date);
+        let since = since.filter(|since| *since <= now);
         match (self.modified, since) {
             (Some(modified), Some(since)) => whole_seconds(modified) <= since,
             _ => false,
