@@ -408,6 +408,9 @@ fn malformed_requests_are_refused_with_their_status() {
     check("Content-Length: 1048577", "413");
     check("Content-Length: 99999999999999999999999", "413");
     check("Transfer-Encoding: gzip, chunked", "501");
+    check("Transfer-Encoding: \u{a0}chunked", "501"); // not HTTP's white space
+    check("Transfer-Encoding: chunked\u{85}", "501");
+    refuses("GET / HTTP/1.1\r\nHost: pi\u{2003}\r\n\r\n".as_bytes(), "400");
     check("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "501");
     check("Expect: 200-ok", "417");
     refuses(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "400");
@@ -419,6 +422,39 @@ fn malformed_requests_are_refused_with_their_status() {
     check(&"X: y\r\n".repeat(64), "431");
     check(&format!("X: {}", "y".repeat(HEAD_BYTES_MAX)), "431");
     refuses(&[b'A'; HEAD_BYTES_MAX], "431");
+}
+
+/// Of HEAD nobody reads a body, so it would be taken for what follows. What begins with a byte that
+/// is no line end and no part of a method, as a form feed, is no HEAD request, however much of it
+/// has come when that is seen.
+#[test]
+fn a_refused_head_request_is_answered_without_a_body() {
+    let check = |bytes: &[u8], code: &str, has_body: bool| {
+        let (text, closed) = transcript(bytes, &[], usize::MAX);
+        let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+        assert!(head.starts_with(&format!("HTTP/1.1 {code} ")), "{head}");
+        assert!(head.contains("Content-Length: ") && !head.contains("Content-Length: 0"), "{head}");
+        assert_eq!(!body.is_empty(), has_body, "{}", bytes.escape_ascii());
+        for cut in 0..bytes.len().min(100) {
+            assert_eq!(transcript(bytes, &[cut], usize::MAX), (text.clone(), closed), "at {cut}");
+        }
+    };
+    let begins =
+        ["HEAD", "\r\n\n\r\nHEAD", "GET", "HEADS", "head", "\x0cHEAD", "\x0bHEAD", " HEAD"];
+    for (n, begin) in begins.into_iter().enumerate() {
+        let code = if begin == "HEADS" || begin == "head" { "501" } else { "400" };
+        let asked = format!("{begin} / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+        check(asked.as_bytes(), if n < 5 { code } else { "400" }, n >= 2);
+        check(format!("{begin} /\0 HTTP/1.1\r\n\r\n").as_bytes(), "400", n >= 2);
+    }
+    check(format!("HEAD /{}", "x".repeat(HEAD_BYTES_MAX)).as_bytes(), "431", false);
+    let blank = "\r\n".repeat(HEAD_BYTES_MAX / 2 - 1);
+    check(format!("{blank}HEAD / HTTP/1.1\r\n\r\n").as_bytes(), "431", true);
+    let chunks = "HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n";
+    check(chunks.as_bytes(), "400", false);
+    let mut late = Talk::new();
+    late.hears(b"HEAD / HT").passes(HEAD_TIME_MAX);
+    assert!(late.text().contains(" 408 ") && late.text().ends_with("\r\n\r\n"));
 }
 
 #[test]
@@ -622,6 +658,20 @@ fn the_first_two_bytes_say_the_same_together_and_one_after_the_other() {
                 assert_eq!(cut, transcript(&bytes, &[], usize::MAX), "{first} {second}");
             }
         }
+    }
+}
+
+/// What is wrong first is what is said, whatever has come behind it.
+#[test]
+fn what_stands_before_a_request_is_refused_the_same_in_any_cut() {
+    let blank = vec![b'\n'; HEAD_BYTES_MAX];
+    let late = [&blank[..], &[0x8d]].concat();
+    for bytes in [&b"\n\r\r\n\x8d\n"[..], b"\r\r\x8d\n", b"\r\r\nHEAD / \n", b"\rHEAD / \n", &late]
+    {
+        let every: Vec<usize> = (0..bytes.len()).collect();
+        let whole = transcript(bytes, &[], usize::MAX);
+        assert!(whole.0.contains("HTTP/1.1 4"), "{}", bytes.escape_ascii());
+        assert_eq!(transcript(bytes, &every, usize::MAX), whole, "{}", bytes.escape_ascii());
     }
 }
 

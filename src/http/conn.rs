@@ -514,11 +514,14 @@ impl Conn {
         };
         let (method, target) = match &self.phase {
             Phase::Body { request, .. } => (Some(request.method), shorten(&request.target)),
-            _ => (None, "-".to_owned()),
+            _ => (request::is_head(&self.inbox).then_some(Method::Head), "-".to_owned()),
         };
+        let head_only = method == Some(Method::Head);
         self.report = Some(Report { method, target, status: response.status });
         self.owe(Piece::Bytes(response.head(&delivery).into()), now);
-        self.owe(Piece::Bytes(body.clone()), now);
+        if !head_only {
+            self.owe(Piece::Bytes(body.clone()), now);
+        }
         self.inbox = Vec::new();
         self.enter(Phase::Reply { pulled: 0..0, waits: false, close: true }, now);
     }

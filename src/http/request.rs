@@ -136,11 +136,12 @@ pub struct Head {
 /// The answer depends on the bytes only, not on how they were cut: whole lines of the first
 /// `HEAD_BYTES_MAX` bytes are looked at, never a part of a line.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Reject> {
-    let first = bytes.iter().find(|b| !matches!(b, b'\r' | b'\n'));
-    if first.is_some_and(|b| !b.is_ascii_graphic()) {
-        return reject(Status::BadRequest, "This is not an HTTP request.");
-    }
     let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    match behind_empty_lines(head) {
+        [] | [b'\r'] => {}
+        [first, ..] if first.is_ascii_graphic() => {}
+        _ => return reject(Status::BadRequest, "This is not an HTTP request."),
+    }
     let lines = memchr::memrchr(b'\n', head).map_or(0, |newline| newline + 1);
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut parser = httparse::Request::new(&mut headers);
@@ -155,6 +156,20 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Reject> {
         }
         Err(_) => reject(Status::BadRequest, "The request is malformed."),
     }
+}
+
+/// Whether this is the head of a HEAD request, though it is malformed or not whole: no answer to
+/// it has a body (RFC 9110, section 9.3.2). What `parse` does not look at is not looked at here.
+pub fn is_head(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    behind_empty_lines(head).starts_with(b"HEAD ")
+}
+
+fn behind_empty_lines(mut head: &[u8]) -> &[u8] {
+    while let Some(rest) = head.strip_prefix(b"\n").or(head.strip_prefix(b"\r\n")) {
+        head = rest;
+    }
+    head
 }
 
 fn understand(parsed: &httparse::Request) -> Result<Head, Reject> {
@@ -221,9 +236,15 @@ fn text<'h>(headers: &'h [Header], name: &'h str) -> Result<Option<&'h str>, Rej
     let mut all = values(headers, name);
     match (all.next().map(std::str::from_utf8), all.next()) {
         (None, _) => Ok(None),
-        (Some(Ok(value)), None) => Ok(Some(value.trim())),
+        (Some(Ok(value)), None) => Ok(Some(trimmed(value))),
         _ => reject(Status::BadRequest, "A header field is malformed or stands twice."),
     }
+}
+
+/// Without the white space around it that HTTP knows (RFC 9110, section 5.6.3). Unicode has more,
+/// and who stands before us may not pass it over.
+fn trimmed(value: &str) -> &str {
+    value.trim_matches([' ', '\t'])
 }
 
 /// The values of a field that is a list, joined as if they stood in one line. Bytes beyond UTF-8
@@ -243,7 +264,7 @@ fn framing(headers: &[Header], version: Version) -> Result<Framing, Reject> {
         if length.is_some() || version == Version::Http10 {
             return reject(Status::BadRequest, "The body's length is ambiguous.");
         }
-        if !coding.trim().eq_ignore_ascii_case("chunked") {
+        if !trimmed(&coding).eq_ignore_ascii_case("chunked") {
             return reject(Status::NotImplemented, "Only the coding chunked is known here.");
         }
         return Ok(Framing::Chunked);
@@ -319,7 +340,7 @@ fn is_host(host: &str) -> bool {
 
 fn keeps_alive(headers: &[Header], version: Version) -> Result<bool, Reject> {
     let options = list(headers, "connection")?.unwrap_or_default();
-    let says = |word: &str| options.split(',').any(|o| o.trim().eq_ignore_ascii_case(word));
+    let says = |word: &str| options.split(',').any(|o| trimmed(o).eq_ignore_ascii_case(word));
     Ok(match version {
         Version::Http11 => !says("close"),
         Version::Http10 => says("keep-alive") && !says("close"),
