@@ -211,8 +211,11 @@ fn mended_segment(marker: u8, body: &[u8], turn: Turn) -> Option<Vec<u8>> {
         return kept;
     };
     let turned = Tiff::read(tiff).and_then(|tiff| {
-        let theirs = tiff.orientation().unwrap_or_default();
-        tiff.with_orientation(theirs.then(turn))
+        let turn = tiff.orientation().unwrap_or_default().then(turn);
+        let turned = tiff.with_orientation(turn)?;
+        // With one entry more, it may be too much for a segment: then it is that entry alone.
+        let fits = exif_segment(&turned).is_some();
+        Some(if fits { turned } else { Tiff::of_orientation(turn) })
     });
     // Damaged data says nothing of use, and would stand in the way of ours.
     Some(turned.map(|tiff| [EXIF, &tiff].concat()).unwrap_or_default())
@@ -374,25 +377,23 @@ pub struct ExifPlace {
 
 /// Find where EXIF data is or goes; none if the head is damaged.
 pub fn exif_place(jpeg: &[u8]) -> Option<ExifPlace> {
-    let (mut insert, mut old, mut at) = (None, None, 2);
-    for _ in 0..SEGMENTS_MAX {
-        let segment = Segment::read(jpeg, at).ok()??;
-        match segment.marker {
-            marker::APP0 if insert.is_none() => {}
-            marker::APP1 if old.is_none() && segment.body(jpeg).starts_with(EXIF) => {
-                insert = insert.or(Some(at));
-                old = Some(at..segment.end);
-            }
-            m if marker::is_frame(m) => {
-                let size = size_in(segment.body(jpeg))?;
-                return Some(ExifPlace { insert: insert.unwrap_or(at), old, size });
-            }
-            marker::SOS => return None,
-            _ => insert = insert.or(Some(at)),
+    let (mut insert, mut old, mut walk) = (None, None, Walk::new(2));
+    loop {
+        let Step::Segment(segment) = walk.next(jpeg).ok()? else { return None };
+        if segment.marker != marker::APP0 {
+            insert.get_or_insert(segment.start);
         }
-        at = segment.end;
+        match segment.marker {
+            marker::APP1 if old.is_none() && segment.body(jpeg).starts_with(EXIF) => {
+                old = Some(segment.start..segment.end);
+            }
+            marker::SOS => {
+                let (_, size) = walk.frame?;
+                return Some(ExifPlace { insert: insert.unwrap_or(segment.start), old, size });
+            }
+            _ => {}
+        }
     }
-    None
 }
 
 /// What stands before the TIFF structure in an EXIF segment.
@@ -1170,7 +1171,16 @@ mod tests {
         let bare = without(&plain, marker::APP0);
         let commented = with(&plain, marker::APP1, b"http://ns.adobe.com/xap/1.0/\0<x/>");
         let damaged = with(&plain, marker::APP1, b"Exif\0\0MM\0*\0\0\0\x08\0");
+        let says_right = with(&plain, marker::APP1, &exif(true, b"no thumbnail"));
+        let filled = [&says_right[..2], &[0xff; 3], &says_right[2..]].concat();
+        let scan = memmem::find(&plain, &[0xff, marker::SOS]).unwrap();
+        let segment = exif_segment(&exif(true, b"")[EXIF.len()..]).unwrap();
+        let late = [&plain[..scan], &segment, &plain[scan..]].concat();
+        let full = [&b"Exif\0\0MM\0*\0\0\0\x08"[..], &[0; 65_519]].concat();
         for (jpeg, expect) in [
+            (&filled, Turn::new(2, false)),
+            (&late, Turn::new(2, false)),
+            (&with(&plain, marker::APP1, &full), Turn::new(1, false)),
             (&plain, Turn::new(1, false)),
             (&bare, Turn::new(1, false)),
             (&commented, Turn::new(1, false)),

@@ -22,6 +22,7 @@ use tz::{DateTime, TimeZone};
 
 use crate::error::{Error, Result};
 use crate::frame::Frame;
+use crate::jpeg::orient::Turn;
 use crate::jpeg::{self, ExifPlace};
 use crate::limits::TURNS_OF_A_SECOND_MAX;
 
@@ -90,7 +91,7 @@ pub struct PhotoName {
 
 impl PhotoName {
     /// The name that `moment` gives, in its `turn`.
-    fn new(moment: &Moment, turn: u16) -> PhotoName {
+    pub fn new(moment: &Moment, turn: u16) -> PhotoName {
         let at = &moment.0;
         // In 0..=9999: `Moment::local`.
         let day =
@@ -381,10 +382,16 @@ pub fn sweep(path: &Path) -> io::Result<usize> {
 // ---- EXIF -----------------------------------------------------------------------------------
 
 /// Write the frame's own bytes with date and orientation in between; how many in all.
-fn write(file: &mut File, jpeg: &[u8], place: &ExifPlace, taken: &Moment) -> io::Result<u64> {
+pub fn write(
+    file: &mut impl Write,
+    jpeg: &[u8],
+    place: &ExifPlace,
+    taken: &Moment,
+) -> io::Result<u64> {
     let old = place.old.clone().unwrap_or(place.insert..place.insert);
     let theirs = jpeg[old.clone()].get(4 + jpeg::EXIF.len()..);
-    let segment = |theirs| jpeg::exif_segment(&exif(theirs, place.size, taken)?);
+    let turn = jpeg::orientation(jpeg);
+    let segment = |theirs| jpeg::exif_segment(&exif(theirs, place.size, turn, taken)?);
     // What the camera says may be odd, or too much beside what we say.
     let exif = segment(theirs).or_else(|| segment(None)).unwrap_or_default();
     let (head, tail) = (&jpeg[..place.insert], &jpeg[old.end..]);
@@ -395,11 +402,13 @@ fn write(file: &mut File, jpeg: &[u8], place: &ExifPlace, taken: &Moment) -> io:
 }
 
 /// The TIFF structure of a photo's EXIF data (EXIF 2.32): what the camera said, if anything,
-/// with our date in place of the camera's.
-fn exif(theirs: Option<&[u8]>, size: (u32, u32), taken: &Moment) -> Option<Vec<u8>> {
+/// with our date in place of the camera's. The orientation is the one that the stream is shown in,
+/// however odd the rest may be.
+fn exif(theirs: Option<&[u8]>, size: (u32, u32), turn: Turn, taken: &Moment) -> Option<Vec<u8>> {
     let field = |tag, value| Field { tag, ifd_num: In::PRIMARY, value };
     let text = |text: String| Value::Ascii(vec![text.into_bytes()]);
     let ours = [
+        field(Tag::Orientation, Value::Short(vec![turn.number()])),
         field(Tag::Software, text(format!("pistream {}", env!("CARGO_PKG_VERSION")))),
         field(Tag::DateTime, text(taken.exif())),
         field(Tag::ExifVersion, Value::Undefined(b"0232".to_vec(), 0)),
@@ -411,7 +420,6 @@ fn exif(theirs: Option<&[u8]>, size: (u32, u32), taken: &Moment) -> Option<Vec<u
         field(Tag::PixelXDimension, Value::Long(vec![size.0])),
         field(Tag::PixelYDimension, Value::Long(vec![size.1])),
     ];
-    let upright = field(Tag::Orientation, Value::Short(vec![1]));
     let theirs = theirs.and_then(|tiff| exif::Reader::new().read_raw(tiff.to_vec()).ok());
     let theirs: Vec<&Field> = theirs
         .iter()
@@ -419,9 +427,8 @@ fn exif(theirs: Option<&[u8]>, size: (u32, u32), taken: &Moment) -> Option<Vec<u
         .filter(|field| field.ifd_num == In::PRIMARY && ours.iter().all(|f| f.tag != field.tag))
         .filter(|field| !matches!(field.value, Value::Unknown(..)))
         .collect();
-    let turned = theirs.iter().any(|field| field.tag == Tag::Orientation);
     let mut writer = Writer::new();
-    for field in ours.iter().chain(theirs).chain((!turned).then_some(&upright)) {
+    for field in ours.iter().chain(theirs) {
         writer.push_field(field);
     }
     let mut tiff = Cursor::new(Vec::new());
