@@ -173,6 +173,9 @@ fn beneath_without_openat2(
     let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut folder = root.try_clone().map_err(|_| Errno::MFILE)?;
     let (folders, last) = name.rsplit_once('/').unwrap_or(("", name));
+    if name.split('/').any(|segment| segment == "..") {
+        return Err(Errno::XDEV);
+    }
     for segment in folders.split('/').filter(|segment| !segment.is_empty()) {
         folder = openat(&folder, segment, step, Mode::empty())?;
     }
@@ -203,4 +206,24 @@ fn validators(stat: &Stat) -> Validators {
 /// HTTP's dates have years of four digits, and a file may carry any time.
 fn has_http_date(time: SystemTime) -> bool {
     time.duration_since(UNIX_EPOCH).is_ok_and(|since| since < HTTP_DATE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a kernel without openat2, too.
+    #[test]
+    fn no_step_leads_out_of_a_folder() {
+        let folder = Folder::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src").into());
+        let root = folder.root().unwrap().unwrap();
+        for open in [beneath, beneath_without_openat2] {
+            let open = |name| open(&root, name, OFlags::PATH | OFlags::CLOEXEC);
+            assert!(open("lib.rs").is_ok() && open("http/mod.rs").is_ok());
+            for name in ["../Cargo.toml", "http/../../Cargo.toml", "..", "/etc/passwd"] {
+                let refused = open(name).err();
+                assert!(refused.is_some_and(is_absence), "{name}: {refused:?}");
+            }
+        }
+    }
 }
