@@ -19,7 +19,7 @@
 mod controls;
 mod hotplug;
 mod pattern;
-mod pipe;
+pub mod pipe;
 mod program;
 mod v4l2;
 
@@ -180,17 +180,19 @@ struct Absence {
 }
 
 /// Buffers of JPEGs that come back from those who sent them. Bound: `POOL_MAX`.
-struct Pool {
+pub struct Pool {
     give: SyncSender<Vec<u8>>,
     take: Receiver<Vec<u8>>,
 }
 
-impl Pool {
-    fn new() -> Pool {
+impl Default for Pool {
+    fn default() -> Pool {
         let (give, take) = sync_channel(POOL_MAX);
         Pool { give, take }
     }
+}
 
+impl Pool {
     /// One to be filled, with whatever is in it.
     fn take(&self) -> Vec<u8> {
         self.take.try_recv().unwrap_or_default()
@@ -267,7 +269,7 @@ impl Operator {
             label: number.map_or("camera".to_owned(), |number| format!("camera {number}")),
             slot,
             waker,
-            pool: Pool::new(),
+            pool: Pool::default(),
             kept: Kept::default(),
             unset: Vec::new(),
             frames: 0,

@@ -76,7 +76,7 @@ pub fn short_name(camera: &Camera) -> String {
 
 /// The way from a pipe to pictures.
 #[derive(Debug, Default)]
-struct Feed {
+pub struct Feed {
     /// What was read and belongs to no picture yet, and to those that are being looked for. Bound:
     /// `FRAME_BYTES_MAX` and one read, twice that as it grows.
     buffer: Vec<u8>,
@@ -87,9 +87,9 @@ struct Feed {
 
 /// A picture as it was read.
 #[derive(Debug)]
-struct Fresh {
+pub struct Fresh {
     /// Bound: `FRAME_BYTES_MAX`, in a buffer that had more.
-    jpeg: Vec<u8>,
+    pub jpeg: Vec<u8>,
     /// As it is stored, until it is mended.
     shown: Shape,
     /// When its first bytes came: it was captured before.
@@ -98,18 +98,18 @@ struct Fresh {
 
 /// What one look at the pipe has brought.
 #[derive(Debug, Default)]
-struct Catch {
-    newest: Option<Fresh>,
+pub struct Catch {
+    pub newest: Option<Fresh>,
     /// Whole pictures that were older.
-    skipped: u64,
-    broken: u64,
+    pub skipped: u64,
+    pub broken: u64,
     /// Nobody writes into the pipe any more.
-    closed: bool,
+    pub closed: bool,
 }
 
 impl Feed {
     /// Read what is there. To be called when there is something: it waits otherwise.
-    fn read(&mut self, pipe: BorrowedFd, pool: &Pool, now: Instant) -> io::Result<Catch> {
+    pub fn read(&mut self, pipe: BorrowedFd, pool: &Pool, now: Instant) -> io::Result<Catch> {
         let mut catch = Catch::default();
         for turn in 0..PIPE_READS_MAX {
             if turn > 0 {
@@ -497,5 +497,26 @@ impl Operator {
             }
             end => end,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::FRAME_BYTES_MAX;
+
+    #[test]
+    fn a_picture_without_an_end_is_not_held_for_ever() {
+        let (mut feed, pool, now) = (Feed::default(), Pool::default(), Instant::now());
+        let mut catch = Catch::default();
+        let head = b"\xff\xd8\xff\xc0\0\x08\x08\0\x10\0\x10\0\xff\xda\0\x06\0\0\0\0";
+        feed.buffer.extend_from_slice(head);
+        for _ in 0..2 * FRAME_BYTES_MAX / PIPE_READ_BYTES_MIN {
+            feed.buffer.extend_from_slice(&[0x55; PIPE_READ_BYTES_MIN]);
+            feed.split(&pool, now, &mut catch);
+            assert!(feed.buffer.len() <= FRAME_BYTES_MAX + PIPE_READ_BYTES_MIN);
+        }
+        assert_eq!(catch.broken, 1);
+        assert!(catch.newest.is_none() && feed.buffer.len() < 3);
     }
 }

@@ -15,14 +15,14 @@ mod album;
 mod archive;
 mod changes;
 mod controls;
-mod folder;
+pub mod folder;
 mod gallery;
 #[cfg(test)]
 pub mod invented;
 mod metrics;
 mod notes;
-mod page;
-mod photo;
+pub mod page;
+pub mod photo;
 mod photos;
 mod plot;
 mod settings;
