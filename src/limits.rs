@@ -169,6 +169,8 @@ pub const REOPEN_MAX: Duration = Duration::from_secs(1);
 pub const SWAP_TIME: Duration = Duration::from_secs(10);
 /// A node that has just appeared may refuse us this long, until udev has set its group.
 pub const NODE_TIME_MAX: Duration = Duration::from_secs(3);
+/// A camera that was unplugged is closed so long after that: its driver is taking it apart.
+pub const TEARDOWN_TIME: Duration = Duration::from_millis(250);
 /// A camera's first frames are dark: this long after its start they count as settled.
 pub const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// A photo in a size of its own: frames that pass before it, …

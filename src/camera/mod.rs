@@ -25,6 +25,7 @@ mod v4l2;
 
 use std::fmt::Write;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +50,7 @@ use crate::limits::{
     CLOCK_STEP_MIN, DEQUEUES_MAX, FPS, FRAME_TIME_MAX, JPEG_SIZE, NO_SIGNAL_PERIOD, NODE_TIME_MAX,
     PATTERN_FPS, PATTERN_QUALITY, POOL_MAX, PROGRAM_RESTART_MAX, RAW_SIZE, REOPEN_MAX, REOPEN_MIN,
     SETTLE_TIME, STAMP_STEP_MIN, STILL_FRAMES_MIN, STILL_SETTLE_TIME, STILL_TIME_MAX, SWAP_TIME,
+    TEARDOWN_TIME,
 };
 use crate::memory;
 use crate::thread::wake;
@@ -400,7 +402,12 @@ impl Operator {
             return self.read_sequence();
         }
         match self.find() {
-            Ok(device) => self.capture(device),
+            Ok(device) => {
+                let held = device.hold();
+                let end = self.capture(device);
+                self.let_go(held, &end);
+                end
+            }
             Err(error) if self.camera == Camera::Auto && self.known.is_none() => {
                 self.play(hotplug, &error.to_string())
             }
@@ -433,9 +440,13 @@ impl Operator {
                 return named;
             }
             // It may have come back under another number, and its old one may be another's.
+            let open = |path: &PathBuf| {
+                let opened = Device::open(path);
+                opened.inspect_err(|error| log::debug!("{}: {error}", self.label)).ok()
+            };
             let moved = v4l2::nodes()
                 .iter()
-                .flat_map(|path| Device::open(path))
+                .filter_map(open)
                 .find(|device| device.verdict == Verdict::Camera && is_known(device));
             return moved.map_or(named, Ok);
         }
@@ -616,6 +627,20 @@ impl Operator {
         end
     }
 
+    /// Close a device after its run; one that was unplugged, only when its driver has taken it
+    /// apart, unless the house ends.
+    fn let_go(&self, held: std::io::Result<OwnedFd>, end: &End) {
+        let unplugged = matches!(end, End::Lost(error) if is_absence(error.source()));
+        let until = Instant::now() + TEARDOWN_TIME;
+        while unplugged && !self.slot.stopping() && Instant::now() < until {
+            if wait([Some(self.slot.nudge())], Some(until)).is_err() {
+                break;
+            }
+            self.slot.clear_nudge(); // all that it can mean is looked at next
+        }
+        drop(held);
+    }
+
     /// Whether somebody watches; none if nobody has for long enough, or the house ends.
     fn attend(
         &self,
@@ -708,8 +733,11 @@ impl Operator {
         // Encoding may be slower than the camera: then only the newest frame is worth it.
         let reads_more = if run.encoder.is_some() { DEQUEUES_MAX } else { 0 };
         for _ in 0..reads_more {
-            let Some(newer) = run.capture.dequeue()? else { break };
-            run.capture.requeue(std::mem::replace(&mut filled, newer))?;
+            let Some(mut other) = run.capture.dequeue()? else { break };
+            if !other.late {
+                std::mem::swap(&mut filled, &mut other);
+            }
+            run.capture.requeue(other)?;
             count(&self.slot.drops.skipped);
         }
         let taken = filled.captured;
@@ -736,11 +764,12 @@ impl Operator {
     ) -> Option<(Vec<u8>, Shape)> {
         let drops = &self.slot.drops;
         let bytes = run.capture.bytes(filled);
-        if filled.flagged || bytes.is_empty() {
-            let (counter, what) = match filled.flagged {
-                true => (&drops.flagged, "flagged as damaged"),
-                false => (&drops.empty, "empty"),
-            };
+        let faults = [
+            (filled.flagged, &drops.flagged, "flagged as damaged"),
+            (bytes.is_empty(), &drops.empty, "empty"),
+            (filled.late, &drops.skipped, "late, a newer one was before it"),
+        ];
+        if let Some((_, counter, what)) = faults.into_iter().find(|(found, ..)| *found) {
             count(counter);
             log::debug!("{}: a frame dropped: {what}", self.label);
             return None;

@@ -349,6 +349,11 @@ pub struct Device {
 }
 
 impl Device {
+    /// What keeps the device open until it is dropped too.
+    pub fn hold(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
     /// Open `path` and ask what it is. Opening does not disturb another program's capture.
     pub fn open(path: &Path) -> Result<Device> {
         let flags = libc::O_RDWR | libc::O_NONBLOCK | libc::O_CLOEXEC;
@@ -755,6 +760,8 @@ pub struct Given {
 /// the buffers and closes the device.
 pub struct Capture {
     pub given: Given,
+    /// The highest number of a frame since the stream began.
+    newest: Option<u32>,
     // Fields are dropped in this order: mappings before the device. At most `BUFFERS_MAX`.
     buffers: Vec<Mapping>,
     device: Device,
@@ -767,6 +774,8 @@ pub struct Filled {
     length: usize,
     /// The driver found the data damaged.
     pub flagged: bool,
+    /// A newer one was given before it.
+    pub late: bool,
     /// When the frame was captured.
     pub captured: Instant,
 }
@@ -777,7 +786,7 @@ impl Capture {
         let fd = device.fd.as_raw_fd();
         let given = set_format(fd, wish)
             .map_err(|source| Error::new("set the format of", device.path.display(), source))?;
-        let mut capture = Capture { given, buffers: Vec::new(), device };
+        let mut capture = Capture { given, newest: None, buffers: Vec::new(), device };
         capture.stream(wish)?;
         Ok(capture)
     }
@@ -791,6 +800,7 @@ impl Capture {
     }
 
     fn stream(&mut self, wish: Wish) -> Result<()> {
+        self.newest = None;
         let fd = self.device.fd.as_raw_fd();
         self.given.fps = set_rate(fd, wish.fps);
         let mut request = sys::v4l2_requestbuffers { count: BUFFERS, ..Plain::zeros() };
@@ -836,7 +846,12 @@ impl Capture {
             let reason = "the driver gave a buffer that is not ours".to_owned();
             return Err(Error::found("read a frame from", self.device.path.display(), reason));
         };
+        let late = self.newest.is_some_and(|newest| is_late(buffer.sequence, newest));
+        if !late {
+            self.newest = Some(buffer.sequence);
+        }
         Ok(Some(Filled {
+            late,
             index: buffer.index,
             length: (buffer.bytesused as usize).min(mapping.length),
             flagged: buffer.flags & sys::V4L2_BUF_FLAG_ERROR != 0,
@@ -868,6 +883,13 @@ impl Drop for Capture {
     fn drop(&mut self) {
         self.halt();
     }
+}
+
+/// Whether a frame was begun before one that was given already: uvcvideo fills several buffers at
+/// once, on several processors. Further back than there are buffers lies no frame: that driver
+/// has begun to count anew, and one that does not count always says the same.
+fn is_late(sequence: u32, newest: u32) -> bool {
+    (1..=BUFFERS_MAX as u32).contains(&newest.wrapping_sub(sequence))
 }
 
 fn buffer(index: u32) -> sys::v4l2_buffer {
@@ -1021,6 +1043,16 @@ mod tests {
         assert_eq!(largest(&sizes), Some((1920, 1080)));
         assert_eq!(largest(&[range[0], Sizes::One(9999, 9999)]), Some((1920, 1080)));
         assert_eq!(largest(&[]), None);
+    }
+
+    #[test]
+    fn a_frame_behind_a_newer_one_is_late_however_the_driver_counts() {
+        for (sequence, newest) in [(6, 7), (0, 3), (u32::MAX, 0), (7, 39)] {
+            assert!(is_late(sequence, newest), "{sequence} after {newest}");
+        }
+        for (sequence, newest) in [(8, 7), (7, 7), (0, 0), (9, 7), (0, u32::MAX), (0, 500)] {
+            assert!(!is_late(sequence, newest), "{sequence} after {newest}");
+        }
     }
 
     #[test]
