@@ -90,8 +90,8 @@ fn qemu(guest: &Path, files: &Path, log: &Path, addr: SocketAddr) -> Command {
     command.args(["-display", "none", "-no-reboot"]);
     command.args(["-kernel", &path("vmlinux"), "-initrd", &path("initramfs"), "-append"]);
     command.arg(
-        "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on net.ifnames=0 \
-         guest.disk=1 systemd.mask=serial-getty@ttyS0.service",
+        "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on no_timer_check \
+         net.ifnames=0 guest.disk=1 systemd.mask=serial-getty@ttyS0.service",
     );
     let disk = path("debian.ext4");
     command.args(["-drive", &format!("file={disk},format=raw,if=virtio,snapshot=on")]);
