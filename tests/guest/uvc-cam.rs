@@ -130,6 +130,8 @@ struct Camera {
 struct State {
     /// Our end of the USB cable; none while unplugged.
     cable: Option<UnixStream>,
+    /// How often one was plugged in: which one it is.
+    plugs: u32,
     /// What the host has queued on the streaming endpoint.
     transfers: VecDeque<Transfer>,
     /// The streaming parameters under negotiation (UVC 1.0, table 4-47).
@@ -293,6 +295,7 @@ impl Camera {
         model.negotiate(&mut probe);
         let state = State {
             cable: None,
+            plugs: 0,
             transfers: VecDeque::new(),
             probe,
             stream: None,
@@ -388,17 +391,32 @@ impl Camera {
         }
         let mut state = self.lock();
         (state.cable, state.knobs) = (Some(ours.try_clone()?), knobs());
+        state.plugs += 1;
+        let plug = state.plugs;
+        self.stop(&mut state); // what an old cable has left
         drop(state);
         let camera = self.clone();
         thread::spawn(move || {
             // Ends with an error in any case: that of the cable when it is pulled.
-            let _ = camera.serve(ours);
-            let mut state = camera.lock();
-            (state.cable, state.stream) = (None, None);
-            state.transfers.clear();
-            camera.changed.notify_all();
+            let _ = camera.serve(ours, plug);
+            if let Ok(mut state) = camera.lock_at(plug) {
+                state.cable = None;
+                camera.stop(&mut state);
+            }
         });
         Ok(())
+    }
+
+    /// The state, for what comes over the cable of that number; an error if a newer one is in.
+    fn lock_at(&self, plug: u32) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.lock();
+        if state.plugs == plug { Ok(state) } else { Err(io::ErrorKind::NotConnected.into()) }
+    }
+
+    fn stop(&self, state: &mut State) {
+        state.stream = None;
+        state.transfers.clear();
+        self.changed.notify_all();
     }
 
     fn unplug(&self) {
@@ -412,7 +430,7 @@ impl Camera {
     // ------------------------------------------------------------ USB/IP
 
     /// Answers the host until the cable is pulled.
-    fn serve(&self, mut cable: UnixStream) -> io::Result<()> {
+    fn serve(&self, mut cable: UnixStream, plug: u32) -> io::Result<()> {
         const UNLINK: u32 = 2;
         loop {
             let mut head = [0; 48];
@@ -422,7 +440,7 @@ impl Camera {
                 (field(0), field(4), field(12) == 1, field(16));
             if kind == UNLINK {
                 let victim = field(20);
-                let mut state = self.lock();
+                let mut state = self.lock_at(plug)?;
                 let before = state.transfers.len();
                 state.transfers.retain(|transfer| transfer.sequence != victim);
                 let found = state.transfers.len() < before;
@@ -436,7 +454,7 @@ impl Camera {
             let isochronous = endpoint != 0 && !self.model.bulk;
             let mut packets = vec![0; if isochronous { field(32) as usize * 16 } else { 0 }];
             cable.read_exact(&mut packets)?;
-            let mut state = self.lock();
+            let mut state = self.lock_at(plug)?;
             if endpoint != 0 {
                 let packets = packets.chunks(16).map(|p| (u32_be(p), u32_be(&p[4..]))).collect();
                 state.transfers.push_back(Transfer { sequence, packets });
@@ -448,7 +466,7 @@ impl Camera {
                 let slow = state.faults.slow;
                 drop(state);
                 thread::sleep(slow);
-                state = self.lock();
+                state = self.lock_at(plug)?;
             }
             let answer = control(&self.model, &mut state, setup, &data);
             self.changed.notify_all();
