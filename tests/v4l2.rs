@@ -7,6 +7,8 @@
 // The guest is a PC that runs this machine's programs.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+#[path = "v4l2/faults.rs"]
+mod faults;
 mod util;
 
 use std::collections::{BTreeMap, BTreeSet};

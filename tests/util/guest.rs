@@ -15,7 +15,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use super::{PATIENCE, binary, until};
+use super::{PATIENCE, binary, long, until};
 
 /// Set in the guest: the name of the test that is to run there.
 const INSIDE: &str = "PISTREAM_GUEST";
@@ -23,6 +23,8 @@ const INSIDE: &str = "PISTREAM_GUEST";
 const PASSED: &str = "passed in the guest: ";
 /// Ends a guest that hangs, in seconds. Includes its start, and all of the test on a busy machine.
 const GUEST_TIME_MAX: u32 = 400;
+/// The same in the long run, where a test may take ten minutes.
+const LONG_GUEST_TIME_MAX: u32 = 1200;
 
 /// Runs `body` in a guest that has loaded `modules`, each `NAME[:option=value]...`.
 #[track_caller]
@@ -42,10 +44,11 @@ pub fn run<F: FnOnce()>(modules: &[&str], body: F) {
     for module in modules {
         command.args(["-m", module]);
     }
-    command.args(["-t", &GUEST_TIME_MAX.to_string(), "env"]);
+    let seconds = if long() { LONG_GUEST_TIME_MAX } else { GUEST_TIME_MAX };
+    command.args(["-t", &seconds.to_string(), "env"]);
     command.arg(format!("{INSIDE}={name}"));
     command.arg(format!("PISTREAM_BIN={}", absolute(binary()).display()));
-    for variable in ["RUST_BACKTRACE", "PISTREAM_LONG"] {
+    for variable in ["RUST_BACKTRACE", "PISTREAM_LONG", "PISTREAM_SEED"] {
         if let Ok(value) = env::var(variable) {
             command.arg(format!("{variable}={value}"));
         }
