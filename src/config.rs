@@ -1,14 +1,16 @@
 //! What the operator asked for: argv and environment to a `Config`. Opens nothing.
 
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser};
 use ipnet::IpNet;
 
 use crate::limits::{
@@ -22,7 +24,8 @@ use crate::limits::{
 /// (error, warn, info, debug).
 // Bound: the operator's words.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "pistream", version)]
+#[command(name = "pistream", version, after_help = MORE, max_term_width = HELP_COLUMNS)]
+#[command(mut_args = |arg| arg.hide_env_values(true))]
 pub struct Config {
     /// Address and port to serve on, [::] takes IPv4 too; or unix:PATH for a socket. Repeatable.
     #[arg(
@@ -36,7 +39,7 @@ pub struct Config {
         long,
         value_name = "DIR",
         env = "PISTREAM_WWW",
-        default_value = "www",
+        default_value = WWW,
         help_heading = "Site"
     )]
     pub www: PathBuf,
@@ -46,7 +49,7 @@ pub struct Config {
         long,
         value_name = "DIR",
         env = "PISTREAM_MD",
-        default_value = "md",
+        default_value = MD,
         help_heading = "Site"
     )]
     pub md: PathBuf,
@@ -196,7 +199,8 @@ pub struct Config {
     pub rotate: u16,
 
     /// Mirror the picture left to right, after it was turned.
-    #[arg(long, env = "PISTREAM_MIRROR", help_heading = "Camera")]
+    #[arg(long, env = "PISTREAM_MIRROR", value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue, help_heading = "Camera")]
     pub mirror: bool,
 
     /// The camera is released this long after its last viewer (30s, 5m; 0: never).
@@ -213,7 +217,31 @@ pub struct Config {
     /// Print the cameras of this machine with their formats, sizes and rates, and exit.
     #[arg(long, help_heading = "Camera")]
     pub list_cameras: bool,
+
+    /// Variables of the environment that look like ours and are not. Bound: the operator's.
+    #[arg(skip)]
+    pub strangers: Vec<String>,
 }
+
+/// What `--help` ends with.
+const MORE: &str = "\
+Examples:
+  pistream                        the first camera, at http://localhost:5000/
+  pistream --list-cameras         which cameras there are, and what they can do
+  pistream --camera /dev/video2 --size 1920x1080 --fps 15 --pic /srv/photos
+
+More: man pistream, if it was installed as a package; the site's notes, at /md/;
+README.md and the folder md where it was built.";
+
+/// Characters of a line of help, on terminals that have more.
+const HELP_COLUMNS: usize = 100;
+
+/// The folders of pages and of notes if nobody names others. They need not be there.
+pub const WWW: &str = "www";
+pub const MD: &str = "md";
+
+/// The port that we listen on if nobody says another one.
+pub const PORT: u16 = 5000;
 
 const IDLE_OFF_TEXT: &str = "30s";
 const _: () = assert!(IDLE_OFF.as_secs() == 30);
@@ -287,26 +315,23 @@ impl Config {
     /// Read argv and the environment. `Err` holds what to print and the exit code: `--help` and
     /// `--version` end with 0, a wrong value with 2 and one line.
     pub fn read() -> Result<Config, Exit> {
-        Config::from_words(std::env::args_os())
+        Config::from_words(env::args_os())
     }
 
-    pub fn from_words<I: IntoIterator<Item: Into<std::ffi::OsString> + Clone>>(
-        words: I,
-    ) -> Result<Config, Exit> {
-        let command = Config::command();
-        let matches = command.try_get_matches_from(words).map_err(Exit::from_clap)?;
-        let mut config = Config::from_arg_matches(&matches).map_err(Exit::from_clap)?;
+    pub fn from_words<I: IntoIterator<Item: Into<OsString>>>(words: I) -> Result<Config, Exit> {
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+        let refused = |error| Exit::from_clap(&error, &words);
+        let matches = Config::command().try_get_matches_from(&words).map_err(refused)?;
+        let mut config = Config::from_arg_matches(&matches).map_err(refused)?;
         if matches.value_source("camera") != Some(ValueSource::CommandLine) {
-            let further = further_cameras(|name| std::env::var(name).ok());
-            config.cameras.extend(further.map_err(|text| Exit { text, code: 2 })?);
+            let variable = |name: &str| Some(env::var_os(name)?.to_string_lossy().into_owned());
+            config.cameras.extend(further_cameras(variable).map_err(Exit::refusing)?);
         }
         if config.listen.len() > LISTENERS_MAX {
-            let text = format!("--listen: at most {LISTENERS_MAX} addresses");
-            return Err(Exit { text, code: 2 });
+            return Err(Exit::refusing(format!("--listen: at most {LISTENERS_MAX} addresses")));
         }
-        config
-            .check_cameras()
-            .map_err(|text| Exit { text: format!("pistream: {text}"), code: 2 })?;
+        config.check_cameras().map_err(Exit::refusing)?;
+        config.strangers = strangers(env::vars_os().map(|(name, _)| name));
         Ok(config)
     }
 }
@@ -354,12 +379,10 @@ fn further_cameras(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Came
         let name = format!("PISTREAM_CAMERA_{n}");
         let Some(text) = variable(&name).filter(|text| !text.is_empty()) else { continue };
         if cameras.len() + 2 != n {
-            return Err(format!("pistream: {name}: there is no PISTREAM_CAMERA_{}", n - 1));
+            return Err(format!("{name}: there is no PISTREAM_CAMERA_{}", n - 1));
         }
-        let camera = camera(&text);
-        cameras.push(camera.map_err(|allowed| {
-            format!("pistream: invalid value '{text}' for {name}: {allowed}")
-        })?);
+        let refused = |allowed| format!("invalid value '{text}' for {name}: {allowed}");
+        cameras.push(camera(&text).map_err(refused)?);
     }
     Ok(cameras)
 }
@@ -373,20 +396,90 @@ pub struct Exit {
 }
 
 impl Exit {
-    fn from_clap(error: clap::Error) -> Exit {
-        let text = error.render().to_string();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                Exit { text: text.trim_end().to_owned(), code: 0 }
-            }
-            _ => {
-                // The first paragraph says what is wrong; usage and hints follow it.
-                let first = text.split("\n\n").next().unwrap_or_default();
-                let words: Vec<&str> = first.split_whitespace().collect();
-                Exit { text: format!("pistream: {}", words.join(" ")), code: 2 }
-            }
-        }
+    fn refusing(what: String) -> Exit {
+        Exit { text: format!("pistream: {what}"), code: 2 }
     }
+
+    fn from_clap(error: &clap::Error, words: &[OsString]) -> Exit {
+        let text = error.render().to_string();
+        if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            return Exit { text: text.trim_end().to_owned(), code: 0 };
+        }
+        // The first paragraph says what is wrong; usage and hints follow it.
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let first = first.strip_prefix("error: ").unwrap_or(first);
+        let said: Vec<&str> = first.split_whitespace().collect();
+        Exit::refusing(said.join(" ") + &hint(error, words))
+    }
+}
+
+/// Where the fault stands if not on the command line, and what may have been meant.
+fn hint(error: &clap::Error, words: &[OsString]) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let named = context(ContextKind::InvalidArg).unwrap_or_default();
+    let mut hint = String::new();
+    if let Some(variable) = variable_of(named, words) {
+        hint += &format!(" (it is {variable} in the environment)");
+    }
+    let meant = context(ContextKind::SuggestedArg).or(context(ContextKind::SuggestedValue));
+    match (error.kind(), meant) {
+        (_, Some(meant)) => hint += &format!("; did you mean '{meant}'?"),
+        (ErrorKind::UnknownArgument, None) if named.starts_with("/dev/") => {
+            hint += &format!("; a camera is named by --camera {named}");
+        }
+        (ErrorKind::UnknownArgument, None) => hint += "; pistream --help lists all options",
+        (ErrorKind::InvalidUtf8, None) => hint += &unreadable(words),
+        _ => {}
+    }
+    hint
+}
+
+/// The variable that an option's value came from, if the option is not on the command line.
+/// `option`: as clap writes it, `--fps <N>`.
+fn variable_of(option: &str, words: &[OsString]) -> Option<String> {
+    let long = option.split_whitespace().next()?.strip_prefix("--")?;
+    let is_it = |word: &OsString| {
+        let word = word.to_string_lossy();
+        let name = word.strip_prefix("--").and_then(|word| word.split('=').next());
+        name == Some(long)
+    };
+    if words.iter().any(is_it) {
+        return None;
+    }
+    let command = Config::command();
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(long))?;
+    arg.get_env().map(|name| name.to_string_lossy().into_owned())
+}
+
+/// The word or the variable that is no text.
+fn unreadable(words: &[OsString]) -> String {
+    let is_text = |text: &OsString| text.to_str().is_some();
+    if let Some(word) = words.iter().find(|word| !is_text(word)) {
+        return format!(": {}", word.to_string_lossy());
+    }
+    let mut variables = env::vars_os();
+    let ours = |name: &OsString| name.to_string_lossy().starts_with(PREFIX);
+    let found = variables.find(|(name, value)| ours(name) && !is_text(value));
+    found.map_or(String::new(), |(name, _)| format!(": {}", name.to_string_lossy()))
+}
+
+/// What our variables begin with.
+const PREFIX: &str = "PISTREAM_";
+
+/// Those of `variables` that look like ours and are not: a slip of the pen is not seen otherwise.
+fn strangers(variables: impl Iterator<Item = OsString>) -> Vec<String> {
+    let command = Config::command();
+    let known: Vec<&OsStr> = command.get_arguments().filter_map(Arg::get_env).collect();
+    let is_camera = |name: &str| {
+        let number = name.strip_prefix("PISTREAM_CAMERA_").and_then(|number| number.parse().ok());
+        number.is_some_and(|number: usize| (2..=CAMERAS_MAX).contains(&number))
+    };
+    let names = variables.filter(|name| !known.contains(&name.as_os_str()));
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(PREFIX) && !is_camera(name)).collect()
 }
 
 fn listen(text: &str) -> Result<Listen, String> {

@@ -124,6 +124,9 @@ impl Server {
         for address in &addresses {
             log::info!("listening on {address}");
         }
+        for name in &config.strangers {
+            log::warn!("{name}: no option has this variable; pistream --help names them all");
+        }
         let doors = addresses.len();
         let mut server = Server::new(config, kernel, doors, access, disk, feeds);
         server.supervisor = Supervisor::from_environment();
