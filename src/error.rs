@@ -36,6 +36,11 @@ impl Error {
     pub fn source(&self) -> &io::Error {
         &self.source
     }
+
+    /// What the operation was for: of a file or a device, its path.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
 }
 
 impl fmt::Display for Error {

@@ -9,6 +9,7 @@
 //! | `error` | – | the world's faults in words |
 //! | `thread` | – | what threads beside the loop have in common |
 //! | `memory` | – | the program's code in memory |
+//! | `holder` | – | who has what we cannot have |
 //! | `config` | – | what the operator asked for |
 //! | `journal` | one | standard error |
 //! | `control` | – | a camera's controls, and what may be set |
@@ -29,6 +30,8 @@ pub mod error;
 pub mod thread;
 
 pub mod memory;
+
+pub mod holder;
 
 pub mod config;
 

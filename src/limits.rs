@@ -373,6 +373,19 @@ pub const LOG_BYTES_MAX: usize = 256 * 1024;
 /// At the end, so long the last lines may take.
 pub const LOG_TIME_MAX: Duration = Duration::from_millis(500);
 
+// ---- who holds what we cannot have ----------------------------------------------------------
+
+/// Processes looked through: what the kernel allows where nobody asked for more.
+pub const PROCESSES_MAX: usize = 32_768;
+/// Descriptors of one of them: what a browser with many pages has.
+pub const DESCRIPTORS_MAX: usize = 8192;
+/// Holders that are named.
+pub const HOLDERS_MAX: usize = 3;
+/// Bytes of a file of `/proc`. Sockets that listen stand first in the kernel's lists.
+pub const PROC_BYTES_MAX: u64 = 1024 * 1024;
+/// Cameras that are named to somebody who asked for one that is not there.
+pub const NAMED_CAMERAS_MAX: usize = 3;
+
 const _: () =
     assert!(STILL_PHOTO_TIME_MAX.as_secs() > STILL_TIME_MAX.as_secs() + PHOTO_TIME_MAX.as_secs());
 const _: () = assert!(ORDER_TIME_MAX.as_secs() > STILL_TIME_MAX.as_secs());

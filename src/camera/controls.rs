@@ -13,13 +13,13 @@ use std::io;
 use std::time::Instant;
 
 use super::v4l2::Device;
-use super::{Identity, Operator, Run, reason_of};
+use super::{Identity, Operator, Run};
 use crate::config::Camera;
 use crate::control::{
     Control, Deed, Kind, Listing, Order, Refusal, Setting, Settings, Told, Value, excerpt,
     is_switch, switch_of,
 };
-use crate::error::{Error, Reason};
+use crate::error::Reason;
 
 // ---- when -----------------------------------------------------------------------------------
 
@@ -47,7 +47,7 @@ impl Operator {
             Err(_) if self.camera == Camera::Auto && self.known.is_none() => {
                 self.without_device(&order.deed)
             }
-            Err(error) => Err(absent(&error)),
+            Err(error) => Err(absent(&self.explain(&error))),
         };
         self.tell(&order, told);
     }
@@ -61,9 +61,9 @@ impl Operator {
     }
 
     /// Say to all who want something that the camera is gone.
-    pub(super) fn deny(&self, error: &Error) {
+    pub(super) fn deny(&self, reason: &str) {
         while let Some(order) = self.slot.take_order(Instant::now()) {
-            self.tell(&order, Err(absent(error)));
+            self.tell(&order, Err(absent(reason)));
         }
     }
 
@@ -238,8 +238,8 @@ fn no_such(id: u32) -> Refusal {
     Refusal::Absent(format!("The camera has no control {id}."))
 }
 
-fn absent(error: &Error) -> Refusal {
-    Refusal::Failed(format!("The camera is not there: {}.", reason_of(error)))
+fn absent(reason: &str) -> Refusal {
+    Refusal::Failed(format!("The camera is not there: {reason}."))
 }
 
 /// The device does not even describe a control.

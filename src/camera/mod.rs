@@ -16,6 +16,7 @@
 //! wants something of the controls, and nothing else, except that standard input is read all the
 //! time.
 
+mod advice;
 mod controls;
 mod hotplug;
 mod pattern;
@@ -25,6 +26,7 @@ mod v4l2;
 
 use std::fmt::Write;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -34,8 +36,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use log::Level;
 use mio::Waker;
 
+use self::advice::Advice;
 use self::hotplug::Hotplug;
 use self::pattern::{Pattern, no_signal};
 use self::program::{Program, Remarks};
@@ -63,6 +67,11 @@ const RAW_BAYER: &str = "a CSI camera module gives only raw Bayer here: use --ca
 /// set to before.
 pub fn start(config: &Config, kept: Kept, waker: &Arc<Waker>) -> Result<Vec<Arc<FrameSlot>>> {
     check_distinct(&config.cameras)?;
+    for camera in &config.cameras {
+        if let Camera::Device(path) = camera {
+            advice::check_path(path)?;
+        }
+    }
     if config.cameras.contains(&Camera::StandardInput) {
         pipe::check_standard_input()?;
     }
@@ -244,6 +253,8 @@ struct Operator {
     /// What was said of the nodes that could not be used, so that it is said once. Bound: a
     /// sentence each, `NODES_MAX`.
     complaint: String,
+    /// What can be done about the last error.
+    advice: Option<Advice>,
     /// Standard input has come to its end.
     drained: bool,
     /// When the program may be started again, and why it must be, whoever asks for it.
@@ -282,6 +293,7 @@ impl Operator {
             lost: None,
             reopen_after: REOPEN_MIN,
             complaint: String::new(),
+            advice: None,
             drained: false,
             not_before: None,
             fault: None,
@@ -346,12 +358,15 @@ impl Operator {
                 self.slot.report(|state| (state.online, state.device) = (true, Some(name)));
             }
             Err(error) if self.camera == Camera::Auto => {
-                log::info!("{}: {error}; the test picture is shown until there is one", self.label);
+                let level = if is_denial(error.source()) { Level::Warn } else { Level::Info };
+                let (label, reason) = (self.label.clone(), self.explain(&error));
+                log::log!(level, "{label}: {reason}; the test picture is shown until there is one");
                 self.slot.report(|state| (state.online, state.test) = (true, true));
             }
             Err(error) => {
-                log::warn!("{}: {error}", self.label);
-                self.slot.report(|state| state.reason = Some(reason_of(&error)));
+                let reason = self.explain(&error);
+                log::warn!("{}: {reason}", self.label);
+                self.slot.report(|state| state.reason = Some(reason));
             }
         }
     }
@@ -388,7 +403,7 @@ impl Operator {
             }
         }
         self.slot.clear();
-        self.absence = None;
+        (self.absence, self.advice) = (None, None);
         self.reset_pause();
         self.pool.clear(); // an idle house keeps no buffers
     }
@@ -502,7 +517,11 @@ impl Operator {
                 format!("it has {lack}, only {}", has.join(", "))
             }
             Verdict::RawBayer => RAW_BAYER.to_owned(),
-            Verdict::NotACamera => "it is no camera (metadata, an encoder or an output)".into(),
+            Verdict::NotACamera => {
+                let reason = "it is no camera (metadata, an encoder or an output)";
+                let source = io::Error::new(io::ErrorKind::Unsupported, reason);
+                return Err(Error::new("use", device.path.display(), source));
+            }
         };
         Err(Error::found("use", device.path.display(), reason))
     }
@@ -528,12 +547,12 @@ impl Operator {
 }
 
 /// The node went away while we looked.
-fn is_absence(error: &std::io::Error) -> bool {
+fn is_absence(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENXIO))
 }
 
-fn is_denial(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::PermissionDenied
+fn is_denial(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 // ---- capturing ------------------------------------------------------------------------------
@@ -629,7 +648,7 @@ impl Operator {
 
     /// Close a device after its run; one that was unplugged, only when its driver has taken it
     /// apart, unless the house ends.
-    fn let_go(&self, held: std::io::Result<OwnedFd>, end: &End) {
+    fn let_go(&self, held: io::Result<OwnedFd>, end: &End) {
         let unplugged = matches!(end, End::Lost(error) if is_absence(error.source()));
         let until = Instant::now() + TEARDOWN_TIME;
         while unplugged && !self.slot.stopping() && Instant::now() < until {
@@ -720,8 +739,8 @@ impl Operator {
     }
 
     /// For lines that every attempt repeats: a loss is one line, and so is its end.
-    fn level(&self) -> log::Level {
-        if self.lost.is_some() { log::Level::Debug } else { log::Level::Info }
+    fn level(&self) -> Level {
+        if self.lost.is_some() { Level::Debug } else { Level::Info }
     }
 
     /// Take what the device has and publish the newest of it.
@@ -987,10 +1006,18 @@ impl Operator {
         at
     }
 
+    /// An error in the words of somebody who wants to mend it. What can be done is found out again
+    /// when the error is another one, when a camera appears, and when nobody has watched meanwhile.
+    fn explain(&mut self, error: &Error) -> String {
+        let advice = self.advice.take().filter(|advice| advice.fits(error));
+        self.advice.insert(advice.unwrap_or_else(|| Advice::on(error))).to_string()
+    }
+
     /// Show NO SIGNAL until it is time to try again; false when nobody watches any more.
     fn mourn(&mut self, error: &Error, hotplug: Option<&Hotplug>) -> bool {
         let start = Instant::now();
-        self.set_absence(error, start);
+        let reason = self.explain(error);
+        self.set_absence(&reason, start);
         let attempt = self.next_attempt(start);
         loop {
             let now = Instant::now();
@@ -998,7 +1025,7 @@ impl Operator {
             if self.slot.stopping() || self.slot.demand() == 0 {
                 return false;
             }
-            self.deny(error);
+            self.deny(&reason);
             if now >= attempt {
                 return true;
             }
@@ -1009,6 +1036,7 @@ impl Operator {
                 Ok([_, news]) if news.readable => {
                     if hotplug.is_some_and(Hotplug::take_news) {
                         self.reopen_after = REOPEN_MIN;
+                        self.advice = None;
                         return true;
                     }
                 }
@@ -1022,9 +1050,8 @@ impl Operator {
     }
 
     /// Note the loss, or its new reason, and draw it.
-    fn set_absence(&mut self, error: &Error, now: Instant) {
-        let reason = reason_of(error);
-        let told = reason.clone();
+    fn set_absence(&mut self, reason: &str, now: Instant) {
+        let told = reason.to_owned();
         self.slot.report(|state| (state.online, state.reason) = (false, Some(told)));
         match (&self.absence, self.lost) {
             (Some(absence), _) if *absence.reason == *reason => return,
@@ -1041,7 +1068,7 @@ impl Operator {
         let size = self.size.unwrap_or_else(expected);
         let mut jpeg = Vec::new();
         let drawn = new_encoder(PATTERN_QUALITY).map(|mut encoder| {
-            no_signal(size, &reason, |raw| encoder.encode(raw, &mut jpeg).map(|()| raw.size()))
+            no_signal(size, reason, |raw| encoder.encode(raw, &mut jpeg).map(|()| raw.size()))
         });
         let Ok(Ok(size)) = drawn else {
             return log::error!("{}: NO SIGNAL cannot be drawn", self.label);
@@ -1104,7 +1131,11 @@ impl Operator {
                 match self.find() {
                     Ok(_) => return End::Again,
                     Err(error) => {
-                        retry = Retry::next(retry.filter(|_| !news), &error, &self.label, now)
+                        retry = Retry::next(retry.filter(|_| !news), &error, now);
+                        if retry.is_none() && is_denial(error.source()) {
+                            let reason = self.explain(&error);
+                            log::warn!("{}: {reason}", self.label);
+                        }
                     }
                 }
             }
@@ -1132,28 +1163,14 @@ struct Retry {
 }
 
 impl Retry {
-    fn next(last: Option<Retry>, error: &Error, label: &str, now: Instant) -> Option<Retry> {
+    fn next(last: Option<Retry>, error: &Error, now: Instant) -> Option<Retry> {
         if !is_denial(error.source()) {
             return None;
         }
         let (pause, until) =
             last.map_or((REOPEN_MIN, now + NODE_TIME_MAX), |last| (last.pause * 2, last.until));
-        if now + pause > until {
-            log::warn!("{label}: {}", reason_of(error));
-            return None;
-        }
-        Some(Retry { at: now + pause, pause, until })
+        (now + pause <= until).then(|| Retry { at: now + pause, pause, until })
     }
-}
-
-/// An error in the words of somebody who wants to mend it.
-fn reason_of(error: &Error) -> String {
-    let hint = match error.source().raw_os_error() {
-        Some(libc::EACCES) => "; the user needs the group video",
-        Some(libc::EBUSY) => "; another program uses it",
-        _ => "",
-    };
-    format!("{error}{hint}")
 }
 
 #[cfg(test)]
@@ -1193,31 +1210,20 @@ mod tests {
     fn a_node_that_refuses_is_tried_again_for_a_while_and_no_longer() {
         let start = Instant::now();
         let refused = || {
-            let source = std::io::Error::from_raw_os_error(libc::EACCES);
+            let source = io::Error::from_raw_os_error(libc::EACCES);
             Error::new("open", "/dev/video0", source)
         };
-        let mut retry = Retry::next(None, &refused(), "camera", start);
+        let mut retry = Retry::next(None, &refused(), start);
         let mut tries = 0;
         let mut last = start;
         while let Some(next) = retry {
             assert!(next.at > last && next.at <= start + NODE_TIME_MAX);
             last = next.at;
             tries += 1;
-            retry = Retry::next(Some(next), &refused(), "camera", last);
+            retry = Retry::next(Some(next), &refused(), last);
         }
         assert!((3..20).contains(&tries), "{tries} tries");
-        let busy = std::io::Error::from_raw_os_error(libc::EBUSY);
-        assert!(Retry::next(None, &Error::new("open", "x", busy), "camera", start).is_none());
-    }
-
-    #[test]
-    fn reasons_say_what_to_do() {
-        let reason = |errno| {
-            let source = std::io::Error::from_raw_os_error(errno);
-            reason_of(&Error::new("open", "/dev/video0", source))
-        };
-        assert!(reason(libc::EACCES).ends_with("; the user needs the group video"));
-        assert!(reason(libc::EBUSY).ends_with("; another program uses it"));
-        assert_eq!(reason(libc::EIO), "open /dev/video0: Input/output error");
+        let busy = io::Error::from_raw_os_error(libc::EBUSY);
+        assert!(Retry::next(None, &Error::new("open", "x", busy), start).is_none());
     }
 }

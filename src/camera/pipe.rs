@@ -352,8 +352,8 @@ impl Operator {
             }
             if flow.late_at().is_some_and(|at| now >= at) {
                 flow.late = true;
-                let error = self.silence(now - flow.last_frame);
-                self.set_absence(&error, now);
+                let reason = self.silence(now - flow.last_frame).to_string();
+                self.set_absence(&reason, now);
             }
             if wanted {
                 self.show_absence(now);

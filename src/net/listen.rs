@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::Path;
-use std::{fs, net};
+use std::{env, fs, net};
 
 use listenfd::ListenFd;
 use mio::net::{TcpListener, UnixListener};
@@ -14,8 +14,9 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::socket::{Door, LocalDoor};
-use crate::config::Listen;
-use crate::error::{Error, Result};
+use crate::config::{Listen, PORT};
+use crate::error::{Error, Reason, Result};
+use crate::holder::Holders;
 use crate::limits::{
     BACKLOG, KEEPALIVE_INTERVAL, KEEPALIVE_TIME, LISTENERS_MAX, STALL_TIME_MAX, UNSENT_BYTES_MAX,
 };
@@ -65,7 +66,49 @@ fn open(listen: &Listen) -> Result<Door> {
         Listen::Tcp(address) => listen_on(*address).map(Door::Tcp),
         Listen::Unix(path) => listen_at(path).map(Door::Unix),
     };
-    opened.map_err(|source| Error::new("listen on", listen, source))
+    opened.map_err(|source| {
+        let reason = format!("{}{}", Reason(&source), remedy(listen, &source));
+        Error::found("listen on", listen, reason)
+    })
+}
+
+/// What can be done about an address that we do not get.
+fn remedy(listen: &Listen, error: &io::Error) -> String {
+    let taken = error.kind() == io::ErrorKind::AddrInUse;
+    match (listen, error.raw_os_error()) {
+        (Listen::Tcp(address), _) if taken => {
+            let holders = Holders::of_address(*address);
+            if holders.are_us() {
+                return "; --listen names it twice ([::] takes IPv4 too)".to_owned();
+            }
+            let port = address.port().checked_add(1).unwrap_or(PORT);
+            let free = SocketAddr::new(address.ip(), port);
+            format!("; {holders}; or take another port: --listen '{free}'")
+        }
+        (Listen::Tcp(address), Some(libc::EACCES)) => {
+            let own = env::current_exe().unwrap_or_default();
+            let high = SocketAddr::new(address.ip(), PORT);
+            format!(
+                "; take a port from 1024 on: --listen '{high}'; or allow it: \
+                 sudo setcap cap_net_bind_service=+ep {}",
+                own.display()
+            )
+        }
+        (Listen::Tcp(address), Some(libc::EADDRNOTAVAIL)) => format!(
+            "; no interface of this machine has it, as ip address tells; \
+             --listen '[::]:{}' takes all that there are",
+            address.port()
+        ),
+        (Listen::Unix(path), _) if taken => match is_socket(path) {
+            true => format!("; {}; or take another path", Holders::of_socket(path)),
+            false => "; a file is there: remove it, or take another path".to_owned(),
+        },
+        (Listen::Unix(_), Some(libc::ENOENT)) => "; make its folder first".to_owned(),
+        (Listen::Unix(_), Some(libc::EACCES)) => {
+            "; its folder must be one that we may write into".to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 /// Listen on `address`; `[::]` takes IPv4 too, and becomes 0.0.0.0 where there is no IPv6.
@@ -125,9 +168,12 @@ fn listen_at(path: &Path) -> io::Result<LocalDoor> {
 }
 
 fn is_left(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let answer = StdUnixStream::connect(path).map_err(|error| error.kind());
-    is_socket && answer.is_err_and(|kind| kind == io::ErrorKind::ConnectionRefused)
+    is_socket(path) && answer.is_err_and(|kind| kind == io::ErrorKind::ConnectionRefused)
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 #[cfg(test)]
