@@ -9,7 +9,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
+use rustix::fs::{
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, accessat, fstat, openat,
+    openat2,
+};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -41,6 +44,14 @@ pub struct Found {
 impl Folder {
     pub fn new(path: PathBuf) -> Folder {
         Folder { path }
+    }
+
+    /// Whether it is there and may be read.
+    pub fn check(&self) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = openat(CWD, &self.path, flags, Mode::empty())
+            .and_then(|_| accessat(CWD, &self.path, Access::EXEC_OK, AtFlags::empty()));
+        readable.map_err(|errno| Error::new("read the folder", self.path.display(), errno.into()))
     }
 
     /// What is at `name`, a clean path without a slash at its start. `Err`: the disk failed;

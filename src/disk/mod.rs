@@ -32,9 +32,9 @@ mod thumbnail;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -55,7 +55,7 @@ use self::photos::Photos;
 use self::settings::SettingsFile;
 use self::site::{Page, Site};
 pub use self::status::{CameraFacts, Drops, Facts, Interval, Memory, Sample, Viewer};
-use crate::config::Config;
+use crate::config::{Config, MD, WWW};
 use crate::control::Kept;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -185,6 +185,8 @@ impl Disk {
             site: Site::new(Folder::new(config.www.clone()), config.cameras.len()),
             notes: Notes::new(Folder::new(config.md.clone())),
             photos: Photos::new(album.clone()),
+            named: [("--www", &config.www, WWW), ("--md", &config.md, MD)]
+                .map(|(option, path, usual)| (option, path.clone(), path == Path::new(usual))),
         };
         let changes = Changes::new(album, Room::of(config), settings);
         let (reading, todo) = queues(JOBS_MAX);
@@ -300,9 +302,28 @@ struct Reader {
     site: Site,
     notes: Notes,
     photos: Photos,
+    /// The folders that were named, by which option, and whether that is where they usually are.
+    named: [(&'static str, PathBuf, bool); 2],
 }
 
 impl Work<Task> for Reader {
+    /// Say which folder is not as its option wants it. The site goes on without it.
+    fn begin(&mut self) {
+        for (option, path, usual) in &self.named {
+            match Folder::new(path.clone()).check() {
+                Ok(()) => {}
+                Err(error) if *usual && error.source().kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let remedy = match error.source().kind() {
+                        io::ErrorKind::PermissionDenied => "let the user that runs pistream read",
+                        _ => "the site does without it until it is there: make",
+                    };
+                    log::warn!("{}", error.advising(&format!("{remedy} the folder of {option}")));
+                }
+            }
+        }
+    }
+
     fn answer(&mut self, task: Task) -> Answer {
         match task {
             Task::OpenPage { path, lang } => page(self.site.open(&path, lang)),

@@ -232,6 +232,9 @@ pub fn advise(error: Error) -> Error {
         io::ErrorKind::PermissionDenied => {
             error.advising("it must belong to the user that runs pistream; a service sees no /home")
         }
+        io::ErrorKind::NotADirectory => {
+            error.advising("a file is in its place; --pic names the folder of photos")
+        }
         io::ErrorKind::ReadOnlyFilesystem => error.advising(
             "the disk is mounted so, or the service may not write there; to allow it: \
              systemctl edit pistream, and there [Service] and, below it, ReadWritePaths=FOLDER",
