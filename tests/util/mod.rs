@@ -119,8 +119,14 @@ pub fn one_line(ended: &Ended, code: i32) -> String {
 /// Runs the program to its end, at most [`PATIENCE`]; one that stays is killed and a failure.
 #[track_caller]
 pub fn run(args: &[&str]) -> Ended {
+    run_command(command(args))
+}
+
+/// The same for a command that the caller made with [`command`], to change its environment.
+#[track_caller]
+pub fn run_command(mut command: Command) -> Ended {
     let folder = Folder::new();
-    let mut child = command(args)
+    let mut child = command
         .env_remove("RUST_LOG")
         .current_dir(folder.path())
         .stdout(Stdio::piped())
@@ -144,7 +150,7 @@ pub fn run(args: &[&str]) -> Ended {
         let _ = child.wait();
     }
     let (stdout, stderr) = (out.join().unwrap(), err.join().unwrap());
-    let status = status.unwrap_or_else(|| panic!("{args:?} did not end by itself:\n{stderr}"));
+    let status = status.unwrap_or_else(|| panic!("{command:?} did not end:\n{stderr}"));
     Ended { status, stdout, stderr }
 }
 
