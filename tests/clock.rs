@@ -15,6 +15,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -183,8 +184,9 @@ fn start(args: &[&str]) -> Server {
 }
 
 #[test]
-fn a_clock_that_jumps_by_years_harms_no_photo_no_interval_and_no_viewer() {
+fn a_clock_that_jumps_by_years_harms_no_photo_no_interval_no_viewer_and_no_deadline() {
     guest::run(&[], || {
+        let deadlines = Deadlines::begin();
         set_clock(EARLIEST);
         let server = start(&["--every", "2s"]);
         let begun = Instant::now();
@@ -201,6 +203,7 @@ fn a_clock_that_jumps_by_years_harms_no_photo_no_interval_and_no_viewer() {
             expect_now(unix(&receipt.taken), "the photo");
             anna.check();
             kept_alive.send(ask).reply().expect(200);
+            get(&deadlines.server, "/", ANNA).expect(200);
             let status = json(&anna.server.get("/status").expect(200));
             let uptime = status["uptime"].as_f64().expect("a number");
             assert!((begun.elapsed().as_secs_f64() - uptime).abs() < 10.0, "{status}");
@@ -223,6 +226,7 @@ fn a_clock_that_jumps_by_years_harms_no_photo_no_interval_and_no_viewer() {
         assert!(!names.contains(&receipt.name));
         assert!(!anna.server.log().contains("panicked"), "{}", anna.server.log());
         anna.server.stop();
+        deadlines.expect_kept();
     });
 }
 
@@ -244,73 +248,103 @@ fn expect_ends_in_time(server: &Server) {
     assert!((5.5..10.0).contains(&over), "over after {over} s");
 }
 
-#[test]
-fn a_clock_that_jumps_by_years_shortens_and_prolongs_no_deadline() {
-    guest::run(&[], || {
-        set_clock(TODAY);
+/// Connections of which each waits for its own deadline, on a server that asks for a password.
+struct Deadlines {
+    server: Server,
+    /// When the one that asks nothing more was closed, in seconds.
+    idle: JoinHandle<f64>,
+    /// When the one that takes nothing was.
+    stalled: JoinHandle<f64>,
+    /// What is answered to a head that becomes whole only after twelve seconds.
+    slow: JoinHandle<String>,
+    _folder: Folder,
+}
+
+/// anna:secret.
+const ANNA: &str = "Authorization: Basic YW5uYTpzZWNyZXQ=";
+
+impl Deadlines {
+    #[track_caller]
+    fn begin() -> Deadlines {
         let folder = Folder::new();
         let hash = bcrypt::hash("secret", 4).expect("a hash");
         let file = folder.write("passwords", format!("anna:{hash}\n")).display().to_string();
-        let site = Folder::new();
-        let large = fs::File::create(site.path().join("large")).expect("a file");
+        let large = fs::File::create(folder.path().join("large")).expect("a file");
         large.set_len(64 << 20).expect("a large one");
-        let server = start(&["--password-file", &file, "--www", site.arg()]);
-        let addr = server.addr();
-        let anna = "Authorization: Basic YW5uYTpzZWNyZXQ="; // anna:secret
-        let known = || json(&get(&server, "/status", anna).expect(200));
-        known();
-        // Who guesses has to wait. Each guess is another.
-        let mut n = 0;
-        let mut guess = || {
-            n += 1;
-            let proof = BASE64_STANDARD.encode(format!("anna:guess{n}"));
-            get(&server, "/status", &format!("Authorization: Basic {proof}"))
-        };
-        let barred = until(PATIENCE, || {
-            let wait = guess().header("Retry-After")?.parse::<u32>().ok();
-            (wait >= Some(4)).then_some(())
-        });
-        assert!(barred.is_some(), "one may guess for ever");
+        let server = start(&["--password-file", &file, "--www", folder.arg()]);
+        get(&server, "/status", ANNA).expect(200);
+        expect_barred(&server);
         let begun = Instant::now();
-        let ask = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: pi\r\n{anna}\r\n\r\n");
+        let ask = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: pi\r\n{ANNA}\r\n\r\n");
+        let addr = server.addr();
         let mut idle = Client::connect(addr);
         idle.send(ask("/healthz")).reply().expect(200);
-        let mut half = TcpStream::connect(addr).expect("connect");
-        half.write_all(b"GET / HTTP/1.1\r\nHos").expect("send half a head");
+        let mut slow = TcpStream::connect(addr).expect("connect");
+        slow.write_all(b"GET / HTTP/1.1\r\nHos").expect("send half a head");
         let mut stalled = Client::connect(addr);
-        stalled.send(ask("/large")); // and it takes none of it
-        let connections = || known()["connections"].as_u64().expect("a number");
-        let all = connections();
-        for jump in [10 * YEAR, -30 * YEAR, 21 * YEAR] {
-            set_clock(now() as i64 + jump);
-            if begun.elapsed() < Duration::from_secs(2) {
-                guess().expect(429);
-            }
-            idle.expect_silence(Duration::from_millis(300));
-            half.set_read_timeout(Some(Duration::from_millis(300))).expect("a time");
-            let early = half.read(&mut [0; 64]).expect_err("it waits for the rest");
-            assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
-            assert_eq!(connections(), all);
-        }
-        let within = |limits: std::ops::Range<f64>| {
-            let time = begun.elapsed().as_secs_f64();
-            assert!(limits.contains(&time), "after {time} s");
+        stalled.send(ask("/large"));
+        let connections = move || {
+            let status =
+                json(&send(addr, "GET", "/status", &format!("{ANNA}\r\n"), "").expect(200));
+            status["connections"].as_u64().expect("a number")
         };
-        let left = until(PATIENCE, || (connections() < all).then_some(()));
-        assert!(left.is_some(), "who takes nothing stays");
-        within(9.5..14.0);
-        idle.expect_end();
-        within(14.5..19.0);
-        half.write_all(b"t: pi\r\nConnection: close\r\n\r\n").expect("the rest");
-        half.set_read_timeout(Some(PATIENCE)).expect("a time");
-        let mut answer = String::new();
-        half.read_to_string(&mut answer).expect("an answer");
+        let all = connections();
+        let stalled = thread::spawn(move || {
+            let _stalled = stalled;
+            let left = until(PATIENCE, || {
+                thread::sleep(Duration::from_millis(100)); // the processor is emulated
+                (connections() < all).then_some(begun.elapsed().as_secs_f64())
+            });
+            left.expect("who takes nothing stays")
+        });
+        let idle = thread::spawn(move || {
+            idle.expect_end();
+            begun.elapsed().as_secs_f64()
+        });
+        let slow = thread::spawn(move || {
+            slow.set_read_timeout(Some(Duration::from_secs(12))).expect("a time");
+            let early = slow.read(&mut [0; 64]).expect_err("it waits for the rest");
+            assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
+            slow.write_all(b"t: pi\r\nConnection: close\r\n\r\n").expect("the rest");
+            let mut answer = String::new();
+            slow.read_to_string(&mut answer).expect("an answer");
+            answer
+        });
+        Deadlines { server, idle, stalled, slow, _folder: folder }
+    }
+
+    #[track_caller]
+    fn expect_kept(self) {
+        let stalled = self.stalled.join().unwrap();
+        assert!((9.5..14.0).contains(&stalled), "who took nothing was closed after {stalled} s");
+        let idle = self.idle.join().unwrap();
+        assert!((14.5..19.0).contains(&idle), "who asked nothing was closed after {idle} s");
+        let answer = self.slow.join().unwrap();
         assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-        guess().expect(401); // one may guess again
-        known();
-        drop(stalled);
-        server.stop();
+        guess(&self.server, 0).expect(401); // one may guess again
+        self.server.stop();
+    }
+}
+
+/// A wrong password for anna, each number another.
+fn guess(server: &Server, n: usize) -> Reply {
+    let proof = BASE64_STANDARD.encode(format!("anna:guess{n}"));
+    get(server, "/status", &format!("Authorization: Basic {proof}"))
+}
+
+/// Who guesses has to wait, whatever the clock says, and who is known has not.
+#[track_caller]
+fn expect_barred(server: &Server) {
+    let mut n = 0;
+    let barred = until(PATIENCE, || {
+        n += 1;
+        let wait = guess(server, n).header("Retry-After")?.parse::<u32>().ok();
+        (wait >= Some(2)).then_some(())
     });
+    assert!(barred.is_some(), "one may guess for ever");
+    set_clock(TODAY + 10 * YEAR);
+    guess(server, n + 1).expect(429);
+    get(server, "/status", ANNA).expect(200);
 }
 
 /// The rules of a zone for the whole machine, as an operator sets them.
