@@ -622,7 +622,8 @@ impl House {
         let reply = self.get(&format!("GET {target}"), "", "", &[200, 503]);
         match reply.status {
             200 => drop(decode(&reply.body)),
-            _ => assert!(!target.contains("/2"), "{}", reply.text()),
+            // Or a machine is so busy that nobody has made it smaller in time.
+            _ => assert!(target != "/snapshot/2", "{}", reply.text()),
         }
     }
 
