@@ -758,9 +758,16 @@ fn after_days_of_use_it_is_as_it_was() {
         samples[1].threads,
         most.each_ref().map(told),
     );
-    for (before, after) in [resident, anonymous] {
-        let allowed = if time >= EXACT_TIME { before * 0.02 } else { 512.0 };
+    let expect = |(before, after): (f64, f64), allowed: f64| {
         assert!(after <= before + allowed, "{before} KiB, then {after}: {samples:?}");
+    };
+    if time >= EXACT_TIME {
+        expect(resident, resident.0 * 0.02);
+        expect(anonymous, anonymous.0 * 0.02);
+    } else {
+        // So few samples tell a leak from a pool that grew once, and no more; and how much of the
+        // program's code is in memory depends on what ran last.
+        expect(anonymous, 1024.0);
     }
     assert!(
         frames >= 100 && unplugs >= 2 && photos >= 5 && made_room + deleted > 0,
