@@ -631,8 +631,11 @@ fn transcript(bytes: &[u8], cuts: &[usize], window: usize) -> (String, Option<Cl
     (text.replace("HTTP/1.1 100 Continue\r\n\r\n", ""), talk.closed)
 }
 
+/// Under Miri, a case takes seconds.
+const CASES: u32 = if cfg!(miri) { 4 } else { 300 };
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..Default::default() })]
     #[test]
     fn any_cut_of_the_byte_stream_gives_the_same_answers(
         pieces in prop::collection::vec(piece(), 1..6),
@@ -820,7 +823,11 @@ fn walk(seed: u64, steps: usize) {
 
 #[test]
 fn random_walks_keep_the_invariants() {
-    let walks = if std::env::var_os("PISTREAM_LONG").is_some() { 200_000 } else { 3_000 };
+    let walks = match std::env::var_os("PISTREAM_LONG") {
+        _ if cfg!(miri) => 10,
+        Some(_) => 200_000,
+        None => 3_000,
+    };
     for seed in 1..=walks {
         walk(seed, 400);
     }

@@ -326,7 +326,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(400))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 400 }))]
 
         /// However the bytes are cut, the same pictures are found; each is a whole one of those
         /// that were sent, never a thumbnail, and damage has an end.
