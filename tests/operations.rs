@@ -566,6 +566,9 @@ mod kernel {
         let _stream = Stream::open(server.addr(), "/video_feed");
         let way = "the group video may: sudo usermod -aG video nobody; then log in again";
         expect_reason(&server, &format!("open {name}: Permission denied; {way}"));
+        let list = as_nobody(&["--list-cameras"]).expect("root of the guest");
+        let list = run_command(list).stdout;
+        assert!(list.contains(&format!("open {name}: Permission denied; {way}")), "{list}");
         // It need not be started again for that if the node itself is opened.
         fs::set_permissions(node, Permissions::from_mode(0o666)).expect("a mode");
         server.wait_for_log("camera back after", PATIENCE);

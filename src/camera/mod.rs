@@ -117,7 +117,7 @@ pub fn list() -> String {
     for path in v4l2::nodes() {
         // Writing to a String cannot fail.
         let _ = match Device::open(&path) {
-            Err(error) => writeln!(text, "{error}"),
+            Err(error) => writeln!(text, "{}", Advice::on(&error)),
             Ok(device) => describe(&mut text, &device),
         };
     }
