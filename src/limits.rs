@@ -68,6 +68,15 @@ pub const REFUSALS_MAX: usize = 16;
 /// Bytes that all guests together may make us hold: requests half received, pages half sent.
 /// Past that, the one who adds to it is refused.
 pub const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of all frames but the newest that are still being sent. Past that, who has the oldest is
+/// closed.
+pub const PAST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// So many of the newest frames do not count, however large they are.
+pub const FRAMES_NOT_PAST: usize = 4;
+/// Of little memory, guests may make us hold one part in so many in each of these ways, …
+pub const MEMORY_SHARE: u64 = 16;
+/// …but at least this.
+pub const SHARE_BYTES_MIN: usize = 2 * 1024 * 1024;
 /// A silent connection is asked after this long whether its other end is still there…
 pub const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 /// …and again this often, until the kernel (after nine times) gives it up.
@@ -268,6 +277,10 @@ pub const JOBS_MAX: usize = 64;
 /// A file up to this size is answered whole by the job that opens it; a larger one is pulled
 /// in chunks of it.
 pub const CHUNK_BYTES: usize = 64 * 1024;
+/// The chunks of downloads that have begun, when guests make us hold too much already.
+pub const CHUNK_BYTES_MIN: usize = 4 * 1024;
+/// Bytes of a file in which the kernel tells of memory.
+pub const MEMORY_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Names read from a folder that is listed.
 pub const LISTED_MAX: usize = 10_000;
@@ -395,6 +408,7 @@ const _: () = assert!(BODY_BYTES_MAX > INBOX_BYTES_MAX);
 const _: () = assert!(IDLE_TIME_MAX.as_secs() <= HEAD_TIME_MAX.as_secs());
 const _: () = assert!(REFUSALS_MAX < SPARE_DESCRIPTORS);
 const _: () = assert!(HELD_BYTES_MAX > 4 * (BODY_BYTES_MAX + INBOX_BYTES_MAX));
+const _: () = assert!(SHARE_BYTES_MIN > BODY_BYTES_MAX + INBOX_BYTES_MAX);
 const _: () = assert!(REOPEN_MAX.as_millis() <= FRAME_TIME_MAX.as_millis());
 // SIGTERM ends the house within two seconds.
 const _: () = assert!(

@@ -1,24 +1,21 @@
 //! Many viewers of the real binary at once: one that never reads, one that reads slowly, two
 //! thousand that vanish in the middle of a frame, and more than there is room for.
 //!
-//! A crowd is one thread with `poll`, so that the test itself takes little of a small machine.
 //! Tests that measure run alone, and rates are only compared within one run: this file measures
 //! the server, not the machine.
 
 mod util;
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
-use util::client::find;
+use util::crowd::{Crowd, Viewer, connect, connect_slow, stuck};
 use util::{Chance, Client, Folder, PATIENCE, Part, Parts, Server, Stream, decode, median, until};
 
 static TURN: RwLock<()> = RwLock::new(());
@@ -35,117 +32,6 @@ fn beside_others() -> RwLockReadGuard<'static, ()> {
 
 fn start(args: &[&str]) -> Server {
     Server::start(&[&["--camera", "test", "--fps", "30"], args].concat())
-}
-
-fn connect(addr: SocketAddr) -> TcpStream {
-    TcpStream::connect_timeout(&addr, PATIENCE).expect("connect")
-}
-
-/// Connects as over a slow link: a small receive buffer, and segments as on Ethernet, for with
-/// those of the loopback interface (64 KiB) the kernel would queue megabytes before it says no.
-fn connect_slow(addr: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("set SO_RCVBUF");
-    let (bytes, size) = (1000, size_of::<libc::c_int>() as libc::socklen_t);
-    // SAFETY: the descriptor is open, and the option's value is the one integer pointed to.
-    let set = unsafe {
-        let value: *const libc::c_int = &bytes;
-        let fd = socket.as_raw_fd();
-        libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG, value.cast(), size)
-    };
-    assert_eq!(set, 0, "set TCP_MAXSEG: {}", std::io::Error::last_os_error());
-    socket.connect_timeout(&addr.into(), PATIENCE).expect("connect");
-    socket.into()
-}
-
-/// A viewer that asks and then never reads.
-fn stuck(addr: SocketAddr) -> TcpStream {
-    let mut socket = connect_slow(addr);
-    socket.write_all(b"GET /video_feed HTTP/1.0\r\n\r\n").expect("send");
-    socket
-}
-
-/// One viewer of a crowd.
-struct Viewer {
-    socket: TcpStream,
-    head: Option<Vec<u8>>,
-    parts: Parts,
-    count: u64,
-}
-
-/// Viewers served by one thread.
-struct Crowd(Vec<Viewer>);
-
-impl Crowd {
-    fn new(addr: SocketAddr, size: usize) -> Crowd {
-        let viewer = |_| {
-            let mut socket = connect(addr);
-            socket.write_all(b"GET /video_feed HTTP/1.0\r\n\r\n").expect("send");
-            socket.set_nonblocking(true).expect("set O_NONBLOCK");
-            Viewer { socket, head: Some(Vec::new()), parts: Parts::default(), count: 0 }
-        };
-        Crowd((0..size).map(viewer).collect())
-    }
-
-    /// Reads for all viewers until `enough` says so; `seen` gets each part with its viewer.
-    fn watch(&mut self, mut enough: impl FnMut(&Crowd) -> bool, mut seen: impl FnMut(usize, Part)) {
-        let end = Instant::now() + PATIENCE;
-        while !enough(self) {
-            assert!(Instant::now() < end, "the crowd saw too little");
-            let tick = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-            let wanted = |viewer| PollFd::new(viewer, PollFlags::IN);
-            let mut fds: Vec<PollFd<'_>> =
-                self.0.iter().map(|viewer| wanted(&viewer.socket)).collect();
-            poll(&mut fds, Some(&tick)).expect("poll");
-            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-            for index in ready.iter().enumerate().filter(|(_, ready)| **ready).map(|(i, _)| i) {
-                self.0[index].read(|part| seen(index, part));
-            }
-        }
-    }
-
-    /// Parts a second, each viewer's, over `time`.
-    fn rates(&mut self, time: Duration) -> Vec<f64> {
-        let before: Vec<u64> = self.0.iter().map(|viewer| viewer.count).collect();
-        let begin = Instant::now();
-        self.watch(|_| begin.elapsed() >= time, |_, _| {});
-        let seconds = begin.elapsed().as_secs_f64();
-        let rate = |(viewer, before): (&Viewer, &u64)| (viewer.count - before) as f64 / seconds;
-        self.0.iter().zip(&before).map(rate).collect()
-    }
-}
-
-impl Viewer {
-    fn read(&mut self, mut seen: impl FnMut(Part)) {
-        let mut chunk = [0; 65536];
-        match self.socket.read(&mut chunk) {
-            Ok(0) => panic!("a stream ended"),
-            Ok(count) => self.take(&chunk[..count]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => panic!("a stream broke: {error}"),
-        }
-        while self.head.is_none() {
-            let Some(part) = self.parts.next().expect("a stream as promised") else {
-                return;
-            };
-            self.count += 1;
-            seen(part);
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        let Some(mut head) = self.head.take() else {
-            return self.parts.push(bytes);
-        };
-        head.extend_from_slice(bytes);
-        match find(&head, b"\r\n\r\n") {
-            Some(end) => {
-                assert!(head.starts_with(b"HTTP/1.0 200 OK\r\n"), "refused");
-                self.parts.push(&head[end + 4..]);
-            }
-            None => self.head = Some(head),
-        }
-    }
 }
 
 #[test]
@@ -478,21 +364,60 @@ fn one_viewer_too_many_is_told_when_to_come_again() {
     assert!(freed.is_some(), "no room for the next one");
 }
 
-/// Every seat is taken by clients that have begun a request and do not go on: a newcomer is not
-/// thrown out by the search for a seat, and hears why it has none.
+/// Every seat is taken by clients that have begun a request and do not go on: the one that has
+/// been at it longest gives his to a newcomer.
 #[test]
-fn in_a_full_house_a_newcomer_is_answered_and_the_stream_goes_on() {
+fn who_fills_all_seats_with_halves_of_requests_keeps_nobody_out() {
     let _turn = beside_others();
-    let server = start(&["--max-viewers", "1"]); // and 200 seats beside the viewers'
+    let site = Folder::new();
+    let content = vec![7; 3 << 20];
+    site.write("film.bin", &content);
+    // And 200 seats beside the viewer's.
+    let server = start(&["--max-viewers", "1", "--www", site.arg()]);
     let mut stream = Stream::open(server.addr(), "/video_feed");
     stream.part();
-    let connect_and_begin = || {
+    let mut download = Client::connect(server.addr());
+    download.send("GET /film.bin HTTP/1.1\r\nHost: pi\r\nConnection: close\r\n\r\n");
+    assert_eq!(download.head().status, 200);
+    let body = "POST / HTTP/1.1\r\nHost: pi\r\nContent-Length: 5\r\n\r\nhel";
+    let begin = |text: &str| {
         let mut client = Client::connect(server.addr());
-        client.send("G");
+        client.send(text);
         client
     };
-    let slow: Vec<Client> = (0..200).map(|_| connect_and_begin()).collect();
-    // All at once: each of them is the newest, and none of the old ones can go.
+    let mut slow: Vec<Client> = ["G", body].map(begin).into();
+    slow.extend((0..250).map(|n| begin(["G", body][n % 2])));
+    let mut crowd: Vec<Client> = (0..10).map(|_| Client::connect(server.addr())).collect();
+    for client in &mut crowd {
+        client.send("GET / HTTP/1.1\r\nHost: pi\r\n\r\n");
+    }
+    for client in &mut crowd {
+        client.reply().expect(200);
+    }
+    // Those who have been there longest had to go, and nobody who is being answered.
+    slow[0].expect_end();
+    slow[1].expect_end();
+    stream.frame();
+    assert!(download.rest().expect("an end") == content, "it is not the file");
+    stream.frame();
+}
+
+/// Every seat is taken by clients that are being answered: a newcomer hears why it has none.
+#[test]
+fn in_a_full_house_a_newcomer_is_told_so_and_the_stream_goes_on() {
+    let _turn = beside_others();
+    let site = Folder::new();
+    site.write("film.bin", vec![7; 3 << 20]);
+    let server = start(&["--max-viewers", "1", "--www", site.arg()]);
+    let mut stream = Stream::open(server.addr(), "/video_feed");
+    stream.part();
+    let download = |_| {
+        let mut socket = connect_slow(server.addr());
+        socket.write_all(b"GET /film.bin HTTP/1.1\r\nHost: pi\r\n\r\n").expect("send");
+        socket.read_exact(&mut [0; 15]).expect("the beginning of an answer");
+        socket
+    };
+    let busy: Vec<TcpStream> = (0..200).map(download).collect();
     let mut crowd: Vec<Client> = (0..10).map(|_| Client::connect(server.addr())).collect();
     for client in &mut crowd {
         client.send("GET / HTTP/1.1\r\nHost: pi\r\n\r\n");
@@ -502,7 +427,7 @@ fn in_a_full_house_a_newcomer_is_answered_and_the_stream_goes_on() {
         assert!(reply.header("Retry-After").is_some());
     }
     stream.part();
-    drop(slow);
+    drop(busy);
     let served = until(PATIENCE, || (server.get("/").status == 200).then_some(()));
     assert!(served.is_some(), "the seats are free again");
 }

@@ -19,6 +19,7 @@ pub mod folder;
 mod gallery;
 #[cfg(test)]
 pub mod invented;
+mod machine;
 mod metrics;
 mod notes;
 pub mod page;
@@ -48,6 +49,7 @@ use self::changes::Room;
 pub use self::changes::{Back, NOTHING_DONE};
 pub use self::controls::Panel;
 use self::folder::Folder;
+pub use self::machine::memory;
 use self::notes::Notes;
 pub use self::photo::PhotoName;
 pub use self::photos::Outcome;

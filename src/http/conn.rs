@@ -96,9 +96,10 @@ pub enum Close {
     Done,
     /// The client closed or reset: an everyday event. EPIPE and ECONNRESET end here.
     Left,
-    /// Open and not used.
+    /// Open and not used; or not yet, when others wanted its seat.
     Idle,
-    /// Took nothing of what it was owed for `STALL_TIME_MAX`.
+    /// Took nothing of what it was owed for `STALL_TIME_MAX`; or too slowly, when there was too
+    /// much to be held for all who do.
     Stalled,
     /// The body broke off on our side: the promised length cannot be kept, and closing early is
     /// the only way to say so.
@@ -358,12 +359,14 @@ impl Conn {
         &self.outbox
     }
 
-    /// Bytes of memory that it makes us hold: received and not used, owed and not shared.
+    /// Bytes of memory that it makes us hold: received and not used, owed and not shared, asked
+    /// of the disk.
     pub fn held(&self) -> usize {
         let body = match &self.phase {
             Phase::Body { request, .. } | Phase::Ready(request) | Phase::Asked(request) => {
                 request.body.capacity()
             }
+            Phase::Reply { waits: true, .. } => CHUNK_BYTES,
             _ => 0,
         };
         self.inbox.capacity() + body + self.outbox.held()
@@ -417,14 +420,15 @@ impl Conn {
         self.viewing().map_or(self.seen, Viewing::totals)
     }
 
-    /// Whether the connection is between two requests: the one to give up when seats are short.
-    pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Head { .. }) && self.inbox.is_empty()
-    }
-
-    /// Since when it is where it is.
-    pub fn since(&self) -> Instant {
-        self.since
+    /// The least one is given up when seats are short: who is between two requests before who has
+    /// not finished one, and of these who has been so longest. None: it is being answered.
+    pub fn dispensable(&self) -> Option<(bool, Instant)> {
+        let unfinished = match self.phase {
+            Phase::Head { kept, .. } => !kept || !self.inbox.is_empty(),
+            Phase::Body { .. } => true,
+            _ => return None,
+        };
+        Some((unfinished, self.since))
     }
 }
 

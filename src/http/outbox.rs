@@ -65,6 +65,15 @@ impl Outbox {
         self.pieces.iter().map(own).sum()
     }
 
+    /// The frame that is being sent, if one is; it may be shared with others.
+    pub fn frame(&self) -> Option<&Arc<Frame>> {
+        self.pieces.iter().find_map(|piece| match piece {
+            Piece::Bytes(_) => None,
+            Piece::Frame(frame, ..) => Some(frame),
+            Piece::Part(part) => Some(&part.frame),
+        })
+    }
+
     /// The next bytes to send, in at most `WRITE_PIECES_MAX` slices; how many slices, how many
     /// bytes they hold.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; WRITE_PIECES_MAX]) -> (usize, usize) {

@@ -36,15 +36,16 @@ use super::world::{Event, Kernel, Transport, World};
 use crate::access::Access;
 use crate::camera;
 use crate::config::Config;
-use crate::disk::{Answer, Disk, Task, Ticket};
+use crate::disk::{self, Answer, Disk, Task, Ticket};
 use crate::error::{Error, Result};
 use crate::http::Now;
 use crate::http::conn::{Close, Conn, Need};
 use crate::http::origins::Origins;
 use crate::http::response::{Response, Status};
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_MAX, CAMERA_DESCRIPTORS_MAX, END_TIME_MAX, EVENTS_MAX, HELD_BYTES_MAX,
-    INBOX_BYTES_MAX, READ_BYTES, REFUSALS_MAX, SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
+    ACCEPT_RETRY, ACCEPTS_MAX, CAMERA_DESCRIPTORS_MAX, CHUNK_BYTES_MIN, END_TIME_MAX, EVENTS_MAX,
+    HELD_BYTES_MAX, INBOX_BYTES_MAX, MEMORY_SHARE, PAST_BYTES_MAX, READ_BYTES, REFUSALS_MAX,
+    SHARE_BYTES_MIN, SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
 };
 use crate::route::Hosts;
 use crate::scale::Scaling;
@@ -96,8 +97,12 @@ pub struct Server<W: World = Kernel> {
     accept_fails: bool,
     /// Not later than the first deadline of any peer.
     earliest: Option<Instant>,
-    /// Bytes of memory that the guests make us hold: the sum of `Peer::held`.
+    /// Bytes of memory that the guests make us hold: the sum of `Peer::held`; and how many there
+    /// may be, …
     held: usize,
+    held_max: usize,
+    /// …and of the frames of the past that are still being sent to slow ones.
+    past_max: usize,
     buffer: Box<[u8; READ_BYTES]>,
     /// Another thread has left something.
     woken: bool,
@@ -175,6 +180,8 @@ impl<W: World> Server<W> {
             accept_fails: false,
             earliest: None,
             held: 0,
+            held_max: share_of_memory(HELD_BYTES_MAX),
+            past_max: share_of_memory(PAST_BYTES_MAX),
             buffer: Box::new([0; READ_BYTES]),
             woken: false,
             signalled: false,
@@ -231,7 +238,14 @@ fn seats(viewers_max: usize, cameras: usize) -> usize {
     };
     let descriptors = limit.map_or(usize::MAX, |limit| limit as usize);
     let spare = SPARE_DESCRIPTORS + (cameras - 1) * CAMERA_DESCRIPTORS_MAX;
+    let spare = spare.min(descriptors / 8 * 5); // of few, guests get some as well
     (viewers_max + SPARE_SEATS).min(descriptors.saturating_sub(spare)).max(1)
+}
+
+/// How much of the memory that there is guests may make us hold in one way, `most` of much.
+fn share_of_memory(most: usize) -> usize {
+    let share = disk::memory() / MEMORY_SHARE;
+    (share.min(most as u64) as usize).max(SHARE_BYTES_MIN)
 }
 
 // ---- the turn -------------------------------------------------------------------------------
@@ -391,6 +405,9 @@ impl<W: World> Server<W> {
             Need::Answer => self.answer(seat, now),
             Need::Chunk { offset, length } => {
                 let ticket = peer.ticket(seat);
+                // A download that has begun is not refused, but then it gets on slowly.
+                let full = self.held > self.held_max;
+                let length = if full { length.min(CHUNK_BYTES_MIN) } else { length };
                 let asked = peer.file.take().is_some_and(|file| {
                     self.disk.ask(ticket, Task::ReadChunk { file, offset, length }).is_ok()
                 });
@@ -498,7 +515,7 @@ impl<W: World> Server<W> {
         let held = peer.conn.held();
         self.held = self.held - peer.held + held;
         peer.held = held;
-        if self.held > HELD_BYTES_MAX && held > INBOX_BYTES_MAX {
+        if self.held > self.held_max && held > INBOX_BYTES_MAX {
             peer.conn.give_up(Response::unavailable(TOO_MUCH), now);
         }
     }
@@ -515,11 +532,13 @@ impl<W: World> Server<W> {
         self.world.deregister(&mut peer.socket);
     }
 
-    /// Give up the connection that has been idle longest.
+    /// Give up a connection that is not being answered: the one that has been between two requests
+    /// longest, else the one whose request has been unfinished longest.
     fn make_room(&mut self) -> bool {
         // One that came in this turn has not been heard yet.
-        let idle = self.peers.iter().filter(|(_, peer)| peer.conn.is_idle() && !peer.touched);
-        let Some((seat, _)) = idle.min_by_key(|(_, peer)| peer.conn.since()) else { return false };
+        let heard = self.peers.iter().filter(|(_, peer)| !peer.touched);
+        let waiting = heard.filter_map(|(seat, peer)| Some((peer.conn.dispensable()?, seat)));
+        let Some((_, seat)) = waiting.min() else { return false };
         self.close(seat, Close::Idle);
         true
     }

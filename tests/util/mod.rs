@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod console;
+pub mod crowd;
 pub mod debian;
 pub mod go2rtc;
 pub mod guest;
@@ -90,13 +91,25 @@ pub fn median(values: &[f64]) -> f64 {
 
 /// The program with a clean environment: no `PISTREAM_…` of the tests' own reaches it.
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = clean(Command::new(binary()));
+    command.args(args);
+    command
+}
+
+/// The same by way of a shell: a `line` of it, in which `"$@"` stands for the program.
+pub fn command_by(line: &str, args: &[&str]) -> Command {
+    let mut command = clean(Command::new("sh"));
+    command.args(["-c", line, "sh"]).arg(binary()).args(args);
+    command
+}
+
+fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PISTREAM_") {
             command.env_remove(name);
         }
     }
-    command.args(args).env("RUST_LOG", "debug").stdin(Stdio::null());
+    command.env("RUST_LOG", "debug").stdin(Stdio::null());
     command
 }
 

@@ -11,7 +11,6 @@ use crate::frame::{Frame, Picture};
 use crate::http::Now;
 use crate::http::request::Method;
 use crate::http::response::{Response, Status};
-use crate::limits::HELD_BYTES_MAX;
 use crate::net::controls::Caller;
 use crate::net::shutter::Asker;
 use crate::net::world::World;
@@ -65,7 +64,7 @@ impl<W: World> Server<W> {
     pub(super) fn ask_disk(&mut self, seat: usize, task: Task, now: Now) {
         let peer = &mut self.peers[seat];
         let ticket = peer.ticket(seat);
-        if self.held > HELD_BYTES_MAX || self.disk.ask(ticket, task).is_err() {
+        if self.held > self.held_max || self.disk.ask(ticket, task).is_err() {
             peer.conn.answer(Response::unavailable(TOO_MUCH), now);
         }
     }

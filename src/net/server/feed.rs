@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use super::Server;
 use crate::frame::{CameraState, Frame, FrameSlot, Meter, Picture, Shape, Still};
 use crate::http::Now;
+use crate::http::conn::Close;
 use crate::http::response::{Part, Response};
-use crate::limits::{FRAME_TIME_MAX, JPEG_SIZE, RENDITIONS_MAX, REPEAT_AFTER, SNAPSHOT_TIME_MAX};
+use crate::limits::{
+    FRAME_TIME_MAX, FRAMES_NOT_PAST, JPEG_SIZE, RENDITIONS_MAX, REPEAT_AFTER, SNAPSHOT_TIME_MAX,
+};
 use crate::net::peer::{Peer, SnapshotWait};
 use crate::net::shutter::Shutter;
 use crate::net::world::{Transport, World};
@@ -199,9 +202,31 @@ impl<W: World> Server<W> {
         }
         feed.newest = Some(Newest { part: Arc::new(Part::new(frame)), repeat_at });
         feed.scale_due = true;
+        self.forget_past();
         for seat in self.seats_that(|peer| peer.watches(camera)) {
             self.snap(seat, now);
             self.touch(seat);
+        }
+    }
+
+    /// Frames that slow guests are still being sent are memory that strangers hold. If that is too
+    /// much, those of the oldest ones go.
+    fn forget_past(&mut self) {
+        let sent = |peer: &Peer<W::Socket>| {
+            let frame = peer.conn.outbox().frame()?;
+            Some((frame.taken, Arc::as_ptr(frame), frame.jpeg().len()))
+        };
+        let mut frames: Vec<_> = self.peers.iter().filter_map(|(_, peer)| sent(peer)).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        let mut bytes = 0;
+        let too_old = frames.iter().rev().skip(FRAMES_NOT_PAST).find(|(_, _, length)| {
+            bytes += length;
+            bytes > self.past_max
+        });
+        let Some((oldest, ..)) = too_old else { return };
+        for seat in self.seats_that(|peer| sent(peer).is_some_and(|(taken, ..)| taken <= *oldest)) {
+            self.close(seat, Close::Stalled);
         }
     }
 

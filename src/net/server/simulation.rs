@@ -31,7 +31,7 @@ use crate::control::Refusal;
 use crate::disk::invented::{FILE_BYTES, InventedDisk};
 use crate::frame::{Frame, FrameSlot, Picture, Shape};
 use crate::http::Now;
-use crate::limits::{END_TIME_MAX, WRITE_PIECES_MAX};
+use crate::limits::{END_TIME_MAX, FRAMES_NOT_PAST, WRITE_PIECES_MAX};
 use crate::net::socket::Address;
 use crate::net::world::{Event, World};
 use crate::scale::Scaling;
@@ -378,6 +378,7 @@ impl Trial {
         let gateway = Gateway(town.clone());
         let mut server = Server::new(&config, gateway, DOORS, access, disk, feeds);
         server.seats_max = SEATS;
+        server.past_max = frame_bytes;
         Trial { server, town, events: Vec::new(), turns: 0 }
     }
 
@@ -412,6 +413,19 @@ impl Trial {
             assert!(peer.deadline().is_none_or(early), "its deadline forgotten: {peer:?}");
         }
         assert_eq!(held, server.held, "memory that guests make us hold");
+        self.check_past();
+    }
+
+    /// Of frames that are not the newest any more, little is held for those who are slow.
+    fn check_past(&self) {
+        let sent = self.server.peers.iter().filter_map(|(_, peer)| peer.conn.outbox().frame());
+        let mut frames: Vec<_> = sent.map(|frame| (frame.number, frame.jpeg().len())).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        // One may have come since it was looked at.
+        let past = frames.iter().rev().skip(FRAMES_NOT_PAST + 1);
+        let bytes: usize = past.map(|(_, length)| length).sum();
+        assert!(bytes <= self.server.past_max, "{bytes} bytes of the past are held");
     }
 
     /// At most one frame is queued for a viewer.
