@@ -369,6 +369,13 @@ impl Server {
         field(&std::fs::read_to_string(path).expect("the program runs"), kind)
     }
 
+    /// Resident memory in KiB without what is in files, its code above all: of that, the kernel
+    /// takes away and gives back what it likes.
+    pub fn own_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        field(&std::fs::read_to_string(path).expect("the program runs"), "RssAnon:")
+    }
+
     /// Processor time that it used, in the kernel and outside; in hundredths of a second.
     pub fn cpu(&self) -> Duration {
         let path = format!("/proc/{}/stat", self.pid());
