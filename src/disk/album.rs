@@ -214,6 +214,7 @@ impl Album {
         let folder = open_folder(&self.path).map_err(failed)?;
         let fill = |file: &mut File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
         replace(&folder, NEW_KEEP, KEEP, fill)
+            .and_then(|file| file.sync_all()) // at its new name, for FAT
             .and_then(|()| sync_folder(&folder))
             .map_err(failed)?;
         let mut seen = self.lock();

@@ -4,6 +4,7 @@
 //! goes through one: no path of a request can reach anything else there.
 
 use std::env;
+use std::ffi::CStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Cursor, Write};
@@ -14,8 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use exif::experimental::Writer;
 use exif::{Field, In, Tag, Value};
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, accessat, flock, fstat,
-    fsync, linkat, openat, renameat, renameat_with, statat, unlinkat,
+    Access, AtFlags, CWD, Dir, FlockOperation, FsWord, Mode, OFlags, RenameFlags, accessat, flock,
+    fstat, fstatfs, fsync, linkat, openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use tz::{DateTime, TimeZone};
@@ -191,8 +192,12 @@ pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
         .and_then(|bytes| temporary.file.sync_all().map(|()| bytes))
         .map_err(failed("write"))?;
     let name = temporary.publish(&taken).map_err(failed("name"))?;
+    // Beside a new name FAT writes the file's place and length only with the file; in the other
+    // order a cut in between would leave two names for one place.
+    sync_folder(&folder)
+        .and_then(|()| temporary.file.sync_all())
+        .map_err(failed("write through"))?;
     drop(temporary);
-    sync_folder(&folder).map_err(failed("write through"))?;
     Ok(Saved { name, taken, size: frame.shown.size, bytes })
 }
 
@@ -255,13 +260,14 @@ pub fn open_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<File> {
 }
 
 /// Put a small file that `fill` writes in the place of `name`, so that at any time it is the old
-/// one or the new one. Until then it is called `scratch`, and on `Err` it goes.
+/// one or the new one. Until then it is called `scratch`, and on `Err` it goes. What is given back
+/// is the file: if it is to last, it and then the folder are to be written through.
 pub fn replace(
     folder: &OwnedFd,
     scratch: &str,
     name: &str,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
-) -> io::Result<()> {
+) -> io::Result<File> {
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, scratch, flags, Mode::from_raw_mode(0o644))?);
@@ -269,7 +275,7 @@ pub fn replace(
     if replaced.is_err() {
         let _ = unlinkat(folder, scratch, AtFlags::empty());
     }
-    replaced
+    replaced.map(|()| file)
 }
 
 /// Write the folder's names through to the medium; some file systems do so by themselves and
@@ -359,14 +365,25 @@ fn rename_new(folder: &OwnedFd, old: &str, new: &str) -> rustix::io::Result<()> 
     }
 }
 
-/// Remove what a crash has left in the middle of being written; how many files.
+/// File systems of the kind FAT.
+const FAT: FsWord = 0x4d44;
+
+/// Remove what a crash has left in the middle of being written; how many files. On FAT that may be
+/// a photo's name with no bytes behind it.
 pub fn sweep(path: &Path) -> io::Result<usize> {
     let folder = open_folder(path)?;
+    let fat = fstatfs(&folder).is_ok_and(|disk| disk.f_type == FAT);
+    let is_empty = |name: &CStr| {
+        name.to_str().ok().and_then(PhotoName::parse).is_some()
+            && statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size == 0)
+    };
     let mut swept = 0;
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !name.to_bytes().starts_with(TEMPORARY.as_bytes()) {
+        let temporary = name.to_bytes().starts_with(TEMPORARY.as_bytes());
+        let unfinished = temporary || (fat && is_empty(name));
+        if !unfinished {
             continue;
         }
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -63,7 +63,8 @@ impl SettingsFile {
         let fill = |file: &mut File| file.write_all(&text).and_then(|()| file.sync_all());
         let scratch = format!(".{}.new", self.name);
         let saved = open_folder(&self.folder).and_then(|folder| {
-            replace(&folder, &scratch, &self.name, fill)?;
+            let file = replace(&folder, &scratch, &self.name, fill)?;
+            file.sync_all()?; // at its new name, for FAT
             sync_folder(&folder)
         });
         saved.map_err(|source| Error::new("write", self.path.display(), source))

@@ -5,6 +5,7 @@
 //! A thumbnail has its photo's time of change, to the nanosecond, and that is how it is known to
 //! be of this photo. What a power cut left of one does not end like a JPEG and is made again.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -129,10 +130,11 @@ fn store(
     let scratch = format!("{TEMPORARY}{}-{thread}", std::process::id());
     let (tv_sec, tv_nsec) = modified(photo);
     let time = Timespec { tv_sec, tv_nsec: tv_nsec as _ };
-    replace(cache, &scratch, &name.to_string(), |file| {
+    let fill = |file: &mut File| {
         file.write_all(small)?;
         Ok(futimens(file, &Timestamps { last_access: time, last_modification: time })?)
-    })
+    };
+    replace(cache, &scratch, &name.to_string(), fill).map(drop)
 }
 
 /// The small picture with the large one's EXIF data: it has to be turned in the same way.
