@@ -9,6 +9,8 @@
 
 #[path = "v4l2/faults.rs"]
 mod faults;
+#[path = "v4l2/power.rs"]
+mod power;
 mod util;
 
 use std::collections::{BTreeMap, BTreeSet};
