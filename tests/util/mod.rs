@@ -346,10 +346,15 @@ impl Server {
         self.proc_entries("fd").len()
     }
 
+    /// What its descriptors lead to.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let entries = self.proc_entries("fd");
+        entries.iter().filter_map(|entry| std::fs::read_link(entry).ok()).collect()
+    }
+
     /// Whether it has this file open.
     pub fn holds(&self, path: &Path) -> bool {
-        let open = |entry: &PathBuf| std::fs::read_link(entry).is_ok_and(|found| found == path);
-        self.proc_entries("fd").iter().any(open)
+        self.open_files().iter().any(|found| found == path)
     }
 
     /// Threads.
