@@ -425,11 +425,14 @@ fn a_camera_that_is_not_there_is_waited_for_and_said_once() {
 /// The guest is a PC that runs this machine's programs.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod kernel {
+    use std::io::{self, Write};
+    use std::net::{Shutdown, TcpStream};
     use std::os::unix::fs::chown;
     use std::process::Child;
+    use std::thread::{self, JoinHandle};
 
     use super::util::guest::{self, UsbCamera, nodes};
-    use super::util::{Stream, until};
+    use super::util::until;
     use super::*;
 
     /// vivid with an output beside its camera, and the USB camera.
@@ -460,6 +463,26 @@ mod kernel {
         assert!(here.contains(&node) && here.contains("uvcvideo"), "{line}");
         assert!(!here.contains(&wrong) && here.contains(" and /dev/video"), "{line}");
         server.stop();
+    }
+
+    /// Somebody who watches, and takes all that comes, until dropped.
+    struct Watcher(TcpStream, Option<JoinHandle<()>>);
+
+    impl Watcher {
+        fn of(server: &Server) -> Watcher {
+            let mut socket = TcpStream::connect(server.addr()).expect("connect");
+            socket.write_all(b"GET /video_feed HTTP/1.0\r\n\r\n").expect("ask");
+            let mut reader = socket.try_clone().expect("a second descriptor");
+            let read = move || drop(io::copy(&mut reader, &mut io::sink()));
+            Watcher(socket, Some(thread::spawn(read)))
+        }
+    }
+
+    impl Drop for Watcher {
+        fn drop(&mut self) {
+            let _ = self.0.shutdown(Shutdown::Both);
+            let _ = self.1.take().map(JoinHandle::join);
+        }
     }
 
     /// Another program that has the camera until it is dropped.
@@ -507,20 +530,20 @@ mod kernel {
     fn whoever_has_the_camera_is_named(node: &Path) {
         let name = node.display().to_string();
         let other = Other::streaming(node);
-        let server = Server::start(&["--camera", &name, "--idle-off", "1s"]);
-        let stream = Stream::open(server.addr(), "/video_feed");
+        let server = Server::start(&["--camera", &name, "--idle-off", "100ms"]);
+        let watcher = Watcher::of(&server);
         let pid = other.0.id();
         let holder = format!("v4l2-ctl (process {pid}) has it; to end that: kill {pid}");
         expect_reason(&server, &format!("Device or resource busy; {holder}"));
         drop(other);
         server.wait_for_log("camera back after", PATIENCE);
         // Another one has another number.
-        drop(stream);
+        drop(watcher);
         server.wait_for_log("stopped after", PATIENCE);
         let free = until(PATIENCE, || (!server.holds(node)).then_some(()));
         assert!(free.is_some(), "{name} is still held");
         let other = Other::streaming(node);
-        let _stream = Stream::open(server.addr(), "/video_feed");
+        let _watcher = Watcher::of(&server);
         server.wait_for_log(&format!("v4l2-ctl (process {}) has it", other.0.id()), PATIENCE);
         server.stop();
 
@@ -529,7 +552,7 @@ mod kernel {
         let pic = open_folder();
         let args = ["--camera", &name, "--listen", "127.0.0.1:0", "--pic", pic.arg()];
         let server = Server::start_command(as_nobody(&args).expect("root of the guest"));
-        let _stream = Stream::open(server.addr(), "/video_feed");
+        let _watcher = Watcher::of(&server);
         expect_reason(&server, &format!("another program has it; sudo fuser -v {name} names it"));
         server.stop();
     }
@@ -538,14 +561,14 @@ mod kernel {
         let name = node.display().to_string();
         let free = |server: &Server| until(PATIENCE, || (!server.holds(node)).then_some(()));
         let first = Server::start(&["--camera", &name, "--idle-off", "100ms"]);
-        let mut stream = Stream::open(first.addr(), "/video_feed");
-        decode(&stream.frame().jpeg);
+        let watcher = Watcher::of(&first);
+        decode(&first.get("/snapshot").expect(200).body);
         let second = Server::start(&["--camera", &name]);
-        let _waiting = Stream::open(second.addr(), "/video_feed");
+        let _waiting = Watcher::of(&second);
         expect_reason(&second, &format!("pistream (process {}) has it", first.pid()));
-        decode(&stream.frame().jpeg);
+        decode(&first.get("/snapshot").expect(200).body);
         // It is handed over.
-        drop(stream);
+        drop(watcher);
         assert!(free(&first).is_some(), "{name} is still held");
         second.wait_for_log("camera back after", PATIENCE);
         assert_eq!(first.complaints(), [""; 0]);
@@ -563,7 +586,7 @@ mod kernel {
         let name = node.display().to_string();
         let args = ["--camera", &name, "--listen", "127.0.0.1:0", "--pic", pic.arg()];
         let server = Server::start_command(as_nobody(&args).expect("root of the guest"));
-        let _stream = Stream::open(server.addr(), "/video_feed");
+        let _watcher = Watcher::of(&server);
         let way = "the group video may: sudo usermod -aG video nobody; then log in again";
         expect_reason(&server, &format!("open {name}: Permission denied; {way}"));
         let list = as_nobody(&["--list-cameras"]).expect("root of the guest");
