@@ -24,6 +24,8 @@ fn notes_are_listed_and_shown_with_their_title() {
 
     let list = server.get("/md/").expect(200);
     assert_eq!(list.header("Content-Type"), Some("text/html; charset=utf-8"));
+    // It has no entity tag by which a copy could be asked after.
+    assert_eq!(list.header("Cache-Control"), Some("no-store"));
     let policy = list.header("Content-Security-Policy").expect("a policy");
     assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe-inline"));
     for part in [">garden</a>", "href=\"garden\"", ">中文 笔记</a>", "href=\"trips/\""] {
@@ -78,7 +80,9 @@ fn a_changed_note_is_rendered_anew_and_an_unchanged_one_is_not_sent_again() {
     let tag = page.header("ETag").expect("an entity tag").to_owned();
     let mut client = Client::connect(server.addr());
     let ask = format!("GET /md/a HTTP/1.1\r\nHost: pi\r\nIf-None-Match: {tag}\r\n\r\n");
-    client.send(&ask).reply().expect(304);
+    let unchanged = client.send(&ask).reply().expect(304);
+    assert_eq!(unchanged.header("Content-Language"), None, "the copy has its own");
+    assert_eq!(unchanged.header("Vary"), Some("Accept-Language"));
     let raw = format!("GET /md/a?raw HTTP/1.1\r\nHost: pi\r\nIf-None-Match: {tag}\r\n\r\n");
     client.send(raw).reply().expect(200); // the source is another thing
     // As many letters, and another time of change.

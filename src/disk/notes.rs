@@ -106,9 +106,7 @@ impl Notes {
 const RAW: &str = "text/plain; charset=utf-8";
 
 fn text(content_type: &'static str, bytes: impl Into<Vec<u8>>) -> Response {
-    let mut response = Response::new(Status::Ok, content_type, Body::Bytes(bytes.into().into()));
-    response.cache_control = REVALIDATE;
-    with_policy(response)
+    with_policy(Response::new(Status::Ok, content_type, Body::Bytes(bytes.into().into())))
 }
 
 /// A page and its source have one file but are two things; so has the next version of us.
@@ -117,6 +115,7 @@ fn with_validators(mut response: Response, file: Validators) -> Response {
     let lang = response.language.map_or("", Lang::tag);
     let etag = file.etag.map(|etag| format!("{}-{kind}{lang}\"", etag.trim_end_matches('"')));
     response.validators = Validators { etag, modified: None };
+    response.cache_control = REVALIDATE;
     response
 }
 

@@ -286,7 +286,8 @@ impl Response {
             let modified = httpdate::fmt_http_date(modified.min(how.date.max(UNIX_EPOCH)));
             write!(out, "Last-Modified: {modified}\r\n")?;
         }
-        if let Some(language) = self.language {
+        // RFC 9110, section 15.4.5: what describes the content stays with the copy.
+        if let Some(language) = self.language.filter(|_| has_content) {
             write!(out, "Content-Language: {}\r\n", language.tag())?;
         }
         match (self.language, self.by_origin) {
