@@ -217,7 +217,7 @@ const opaque = url => fetch(url, { mode: 'no-cors' })
 const shown = (url, fields) => new Promise(done => {
     const image = make('img', { ...fields, onerror: () => done(), src: url });
     document.body.append(image);
-    const look = () => image.naturalWidth ? done(image) : setTimeout(look, 20);
+    const look = () => image.complete && image.naturalWidth ? done(image) : setTimeout(look, 20);
     look();
 });
 function pixels(source) {
@@ -227,7 +227,9 @@ function pixels(source) {
 }
 async function drawn(url) {
     const image = await shown(url);
-    const copy = await createImageBitmap(image);
+    let copy;
+    while (!copy) // between two pictures of a stream there is none
+        copy = await createImageBitmap(image).catch(() => new Promise(done => setTimeout(done, 20)));
     const asked = await shown(url, { crossOrigin: 'anonymous' });
     const found = [pixels(image), pixels(copy), asked ? pixels(asked) : 'refused'];
     image.src = '';
