@@ -107,6 +107,7 @@ fn a_page_of_another_site_presses_no_button_in_any_way_a_browser_has() {
     let browser = Browser::start_with_names(&[EVIL, "camera.lan"]);
     let (evil, server) = (evil_site(PRESSES), Server::start(&["--camera", "test"]));
     let photo = take_photo(&server);
+    server.wait_for_log("POST /photo 201", PATIENCE); // the last that is pressed
     let (named, kept) = (format!("name={photo}"), format!("name={photo}&keep=1"));
     let buttons = [
         ("photo", ""),
@@ -434,6 +435,35 @@ fn what_others_wrote_runs_nothing_though_the_browser_would_let_it() {
     browser.eval(
         "document.querySelector('main').innerHTML = '<img src=x onerror=\"window.pwned=1\">'",
     );
+    browser.wait("window.pwned === 1");
+}
+
+/// Such a file is shown in a note as a picture, and may be opened by itself.
+#[test]
+fn a_file_beside_the_notes_runs_nothing_when_it_is_opened_by_itself() {
+    let (server, browser) = start();
+    let folder = server.folder();
+    let svg = "<svg xmlns='http://www.w3.org/2000/svg' width='8' height='8'
+        onload='window.pwned=1'><script>window.pwned=1</script></svg>";
+    let html = "<!doctype html><title>x</title><script>window.pwned=1</script>
+        <body onload='window.pwned=1'><img src=x onerror='window.pwned=1'>";
+    let files =
+        [("a.svg", svg), ("a.html", html), ("a.htm", html), ("a.xhtml", svg), ("a.xml", svg)];
+    for (name, text) in files {
+        folder.write(&format!("md/{name}"), text);
+        folder.write(&format!("www/{name}"), text);
+    }
+    folder.write("md/note.md", "![x](a.svg)");
+    for (name, _) in files {
+        browser.open(&page(&server, &format!("md/{name}")));
+        browser.wait("document.readyState === 'complete'");
+        let found = browser.eval("return [window.pwned ?? null, window.origin]");
+        assert_eq!(found, json!([null, "null"]), "{name}");
+    }
+    browser.open(&page(&server, "md/note"));
+    browser.wait("document.querySelector('main img').naturalWidth === 8");
+    // Pages of the site's owner are as he wrote them.
+    browser.open(&page(&server, "a.html"));
     browser.wait("window.pwned === 1");
 }
 

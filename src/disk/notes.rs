@@ -9,7 +9,7 @@ use super::folder::{Entry, Folder, Found};
 use super::page;
 use super::site::{Page, REVALIDATE, moved_to_folder, serve};
 use crate::error::{Error, Result};
-use crate::http::page::{HTML, with_policy};
+use crate::http::page::{HTML, with_policy, with_sandbox};
 use crate::http::phrases::Lang;
 use crate::http::response::{Body, Response, Status, Validators};
 use crate::limits::{NOTE_BYTES_MAX, NOTES_KEPT_MAX};
@@ -52,7 +52,10 @@ impl Notes {
         }
         if !path.ends_with(".md") {
             match self.md.open(path)? {
-                Entry::File(found) => return serve(&self.md, path, found).map(Some),
+                Entry::File(found) => {
+                    let (response, file) = serve(&self.md, path, found)?;
+                    return Ok(Some((with_sandbox(response), file)));
+                }
                 Entry::Folder => return Ok(Some((moved_to_folder(&format!("md/{path}")), None))),
                 Entry::Nothing => {}
             }

@@ -15,6 +15,9 @@ const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; objec
 /// The end of it, to which other origins may be added.
 pub const FRAME_POLICY: &str = "frame-ancestors 'self'";
 
+/// What a file may do that others may have written: be shown, as if by no site.
+const FILE_POLICY: &str = "sandbox";
+
 /// The content type of a page of ours.
 pub const HTML: &str = "text/html; charset=utf-8";
 
@@ -23,6 +26,16 @@ pub fn with_policy(page: Response) -> Response {
     match page.content_type.starts_with("text/html") {
         true => page.field(POLICY, PAGE_POLICY),
         false => page,
+    }
+}
+
+/// The answer with the policy of files that are no pages of ours, if it could run something when
+/// it is opened by itself: HTML, SVG and other XML.
+pub fn with_sandbox(file: Response) -> Response {
+    let kind = file.content_type.split(';').next().unwrap_or_default();
+    match kind.contains("html") || kind.ends_with("/xml") || kind.ends_with("+xml") {
+        true => file.field(POLICY, FILE_POLICY),
+        false => file,
     }
 }
 
@@ -138,7 +151,8 @@ pub fn dress(mut response: Response, request: &Request) -> Response {
 
 /// One of our pages for who may only look: what changes something is hidden (`app.css`).
 pub fn for_viewer(mut response: Response) -> Response {
-    let ours = response.fields.iter().any(|(name, _)| *name == POLICY);
+    let own = |(name, value): &(&str, String)| *name == POLICY && value != FILE_POLICY;
+    let ours = response.fields.iter().any(own);
     let Body::Bytes(bytes) = &response.body else { return response };
     if ours && let Ok(page) = str::from_utf8(bytes) {
         let page = page.replacen("<body", "<body data-role=\"viewer\"", 1);
