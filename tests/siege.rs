@@ -32,8 +32,9 @@ const KEPT: f64 = 0.95;
 const ON_THEIR_WAY: f64 = 2.0;
 /// Attempts for a machine that has no time for a viewer.
 const ATTEMPTS: usize = 4;
-/// Resident memory that the allocator may keep, however much of it was in use at once.
-const MEMORY_KIB: u64 = 2048;
+/// Memory that the allocator may keep, in pieces, of what was in use at once; in all attacks
+/// together, which are tens of thousands of connections.
+const MEMORY_KIB: u64 = 4096;
 
 /// How long an attack goes on.
 fn siege_time() -> Duration {
@@ -179,7 +180,8 @@ impl Siege {
             shares.push(self.share(&attack));
             self.expect_back(name);
         }
-        println!("{name}: {shares:.3?} of the frames, in {:.1?}", begin.elapsed());
+        let memory = self.own_kib();
+        println!("{name}: {shares:.3?} of the frames, {memory} KiB, in {:.1?}", begin.elapsed());
     }
 
     /// It has what it had, soon; the viewers watch meanwhile.
