@@ -28,6 +28,8 @@ const SHORT_TIME: Duration = Duration::from_secs(12);
 const LONG_TIME: Duration = Duration::from_secs(3600);
 /// From here on so many samples were taken that 2 % can be told from chance.
 const EXACT_TIME: Duration = Duration::from_secs(600);
+/// What the allocator keeps of what was freed is some more at one time than at another.
+const WAVER_KIB: f64 = 256.0;
 /// First and last quarter want some samples each.
 const CYCLES_MIN: usize = 8;
 /// Photos that may be there.
@@ -773,8 +775,8 @@ fn after_days_of_use_it_is_as_it_was() {
         assert!(after <= before + allowed, "{before} KiB, then {after}: {samples:?}");
     };
     if time >= EXACT_TIME {
-        expect(resident, resident.0 * 0.02);
-        expect(anonymous, anonymous.0 * 0.02);
+        expect(resident, WAVER_KIB.max(resident.0 * 0.02));
+        expect(anonymous, WAVER_KIB.max(anonymous.0 * 0.02));
     } else {
         // So few samples tell a leak from a pool that grew once, and no more; and how much of the
         // program's code is in memory depends on what ran last.
