@@ -1,4 +1,4 @@
-//! The program's code in memory.
+//! The program's code in memory, and what the allocator keeps.
 //!
 //! DESIGN. The start runs through half of the code, once, and so does a session of the camera, the
 //! gallery, a photo. The kernel counts code as ours as long as it is mapped, and on a machine with
@@ -14,6 +14,16 @@ unsafe extern "C" {
     /// Where the program begins in memory, and where its code ends, as the linker says.
     static __executable_start: u8;
     static etext: u8;
+}
+
+/// Give what was freed back to the kernel; the allocator keeps it when something small behind it
+/// is in use.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator takes its own locks, and gives back what nobody uses.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Let go of code that has run and may not run soon again.

@@ -47,6 +47,7 @@ use crate::limits::{
     HELD_BYTES_MAX, INBOX_BYTES_MAX, MEMORY_SHARE, PAST_BYTES_MAX, READ_BYTES, REFUSALS_MAX,
     SHARE_BYTES_MIN, SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
 };
+use crate::memory;
 use crate::route::Hosts;
 use crate::scale::Scaling;
 
@@ -101,6 +102,8 @@ pub struct Server<W: World = Kernel> {
     /// may be, …
     held: usize,
     held_max: usize,
+    /// The most that they were since memory was given back.
+    held_peak: usize,
     /// …and of the frames of the past that are still being sent to slow ones.
     past_max: usize,
     buffer: Box<[u8; READ_BYTES]>,
@@ -181,6 +184,7 @@ impl<W: World> Server<W> {
             earliest: None,
             held: 0,
             held_max: share_of_memory(HELD_BYTES_MAX),
+            held_peak: 0,
             past_max: share_of_memory(PAST_BYTES_MAX),
             buffer: Box::new([0; READ_BYTES]),
             woken: false,
@@ -272,6 +276,7 @@ impl<W: World> Server<W> {
             self.scale(camera, now);
         }
         self.accept(now);
+        self.trim();
         let programs = self.feeds.iter().any(|feed| feed.slot.runs_program());
         let done = self.disk.unfinished() == 0 && !programs;
         self.over |= self.ending.is_some_and(|end| done || end <= now.instant);
@@ -517,6 +522,15 @@ impl<W: World> Server<W> {
         peer.held = held;
         if self.held > self.held_max && held > INBOX_BYTES_MAX {
             peer.conn.give_up(Response::unavailable(TOO_MUCH), now);
+        }
+    }
+
+    /// Give memory back after a crowd that made us hold much has gone.
+    fn trim(&mut self) {
+        self.held_peak = self.held_peak.max(self.held);
+        if self.held_peak > SHARE_BYTES_MIN && self.held < self.held_peak / 4 {
+            self.held_peak = self.held;
+            memory::trim();
         }
     }
 
