@@ -419,15 +419,12 @@ fn the_page_tells_the_camera_the_frames_and_the_viewers() {
     let (server, browser) = start();
     open_live(&browser, &server, DESKTOP);
     let stats = |viewers: &str| {
-        let whole = format!("/^Test picture,[0-9.]+ fps,{viewers}$/.test(stats.join())");
+        // The test picture has ten frames a second; a busy machine drops some, and shows others late.
+        let said = format!("/^Test picture,([0-9.]+) fps,{viewers}$/.exec(stats.join())");
         browser.wait(&format!(
-            "(stats => {whole})([...document.querySelectorAll('#stats span')]
-                .map(stat => stat.textContent))"
+            "(stats => {{ const said = {said}; return said && said[1] > 0.5 && said[1] < 11; }})(
+                [...document.querySelectorAll('#stats span')].map(stat => stat.textContent))"
         ));
-        let fps = browser.text("#stats span:nth-child(2)");
-        let fps: f64 = fps.trim_end_matches(" fps").parse().expect("a number");
-        // The test picture has ten frames a second; a busy machine drops some.
-        assert!(fps > 0.5 && fps < 11.0, "{fps}");
     };
     stats("1 viewer");
     let mut other = Stream::open(server.addr(), "/video_feed");
