@@ -3,7 +3,7 @@
 //!
 //! On the host, [`run`] boots it and starts this same test executable there, for this one test;
 //! there, it runs the body. What the body prints and a panic's message come out as the test's own.
-//! The guest sees the host's `/` and changes nothing in it. Three guests run at a time.
+//! The guest sees the host's `/` and changes nothing in it. Two guests run at a time.
 //!
 //! For use there: [`UsbCamera`], the software camera; [`vivid`], the other one's controls; and
 //! [`nodes`], what the kernel has at the moment.
