@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 use ipnet::IpNet;
 
 use crate::limits::{
@@ -321,7 +321,8 @@ impl Config {
     pub fn from_words<I: IntoIterator<Item: Into<OsString>>>(words: I) -> Result<Config, Exit> {
         let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
         let refused = |error| Exit::from_clap(&error, &words);
-        let matches = Config::command().try_get_matches_from(&words).map_err(refused)?;
+        let mut command = Config::command();
+        let matches = command.try_get_matches_from_mut(&words).map_err(refused)?;
         let mut config = Config::from_arg_matches(&matches).map_err(refused)?;
         if matches.value_source("camera") != Some(ValueSource::CommandLine) {
             let variable = |name: &str| Some(env::var_os(name)?.to_string_lossy().into_owned());
@@ -331,7 +332,7 @@ impl Config {
             return Err(Exit::refusing(format!("--listen: at most {LISTENERS_MAX} addresses")));
         }
         config.check_cameras().map_err(Exit::refusing)?;
-        config.strangers = strangers(env::vars_os().map(|(name, _)| name));
+        config.strangers = strangers(&command, env::vars_os().map(|(name, _)| name));
         Ok(config)
     }
 }
@@ -470,8 +471,7 @@ fn unreadable(words: &[OsString]) -> String {
 const PREFIX: &str = "PISTREAM_";
 
 /// Those of `variables` that look like ours and are not: a slip of the pen is not seen otherwise.
-fn strangers(variables: impl Iterator<Item = OsString>) -> Vec<String> {
-    let command = Config::command();
+fn strangers(command: &Command, variables: impl Iterator<Item = OsString>) -> Vec<String> {
     let known: Vec<&OsStr> = command.get_arguments().filter_map(Arg::get_env).collect();
     let is_camera = |name: &str| {
         let number = name.strip_prefix("PISTREAM_CAMERA_").and_then(|number| number.parse().ok());

@@ -24,7 +24,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use serde_json::Value as Json;
 
 use util::guest;
-use util::photos::{Receipt, exif_text, expect_photo, parts_of, send, unix};
+use util::photos::{Receipt, exif_text, expect_photo, parts_of, send, shown, unix};
 use util::{Client, Folder, PATIENCE, Reply, Server, Stream, decode, until};
 
 /// Seconds from one interval photo to the next.
@@ -81,9 +81,7 @@ fn json(reply: &Reply) -> Json {
 
 /// The photos that the gallery shows, in its order.
 fn gallery(server: &Server) -> Vec<String> {
-    let text = server.get("/gallery").expect(200).text();
-    let links = text.split("src=\"thumb/").skip(1);
-    links.map(|rest| rest.split(['?', '"']).next().unwrap().to_owned()).collect()
+    shown(&server.get("/gallery").expect(200))
 }
 
 fn get(server: &Server, target: &str, field: &str) -> Reply {

@@ -19,7 +19,8 @@ use serde_json::Value as Json;
 
 use util::mount::Mount;
 use util::photos::{
-    Receipt, expect_photo, names_in, names_of, photos_in, request, send, unfinished, unzip,
+    self, Receipt, delete, expect_photo, names_in, names_of, photos_in, post, press, request, send,
+    unfinished, unzip,
 };
 use util::preload::Preload;
 use util::{Client, Folder, PATIENCE, Reply, Server, Started, Stream, decode, long, until};
@@ -40,26 +41,9 @@ fn start(args: &[&str]) -> Server {
     Server::start(&[&small, args].concat())
 }
 
-#[track_caller]
-fn post(server: &Server, target: &str, form: &str) -> Reply {
-    send(server.addr(), "POST", target, "", form)
-}
-
-#[track_caller]
-fn press(server: &Server) -> Receipt {
-    Receipt::of(&post(server, "/photo", ""))
-}
-
-#[track_caller]
-fn delete(server: &Server, name: &str) -> Reply {
-    send(server.addr(), "DELETE", &format!("/pic/{name}"), "", "")
-}
-
-/// The photos that the gallery shows.
+/// The photos that a page of the gallery shows.
 fn shown(page: &Reply) -> BTreeSet<String> {
-    let text = page.text();
-    let links = text.split("src=\"thumb/").skip(1);
-    links.map(|rest| rest.split(['?', '"']).next().unwrap().to_owned()).collect()
+    photos::shown(page).into_iter().collect()
 }
 
 /// How many of them it says are kept.
@@ -84,13 +68,7 @@ impl Tracer {
     /// With strace's expressions of what to trace and what to change.
     #[track_caller]
     fn attach(server: &Server, thread: &str, expressions: &[&str]) -> Tracer {
-        let tasks = PathBuf::from(format!("/proc/{}/task", server.pid()));
-        let called = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap_or_default();
-        let find = || {
-            let tasks = fs::read_dir(&tasks).expect("it runs").flatten();
-            tasks.map(|task| task.path()).find(|task| called(task).trim() == thread)
-        };
-        // A thread gets its name when it first runs.
+        let find = || server.thread(thread);
         let task = until(PATIENCE, find).unwrap_or_else(|| panic!("no thread {thread}"));
         expect_waiting(&task);
         let folder = Folder::new();

@@ -23,8 +23,8 @@ use serde_json::Value as Json;
 
 use util::mount::Mount;
 use util::photos::{
-    Receipt, exif_text, expect_photo, names_in, names_of, parts_of, photos_in, request, send,
-    taken_of, unfinished, unix, unzip,
+    Receipt, delete, exif_text, expect_photo, names_in, names_of, parts_of, photos_in, post, press,
+    request, send, shown, taken_of, unfinished, unix, unzip,
 };
 use util::stamp::without_exif;
 use util::{
@@ -39,22 +39,6 @@ fn start(args: &[&str]) -> Server {
 /// Where a server that was not told otherwise keeps its photos.
 fn pic(server: &Server) -> PathBuf {
     server.folder().path().join("pic")
-}
-
-/// A form's button is pressed.
-#[track_caller]
-fn post(server: &Server, target: &str, form: &str) -> Reply {
-    send(server.addr(), "POST", target, "", form)
-}
-
-#[track_caller]
-fn delete(server: &Server, name: &str) -> Reply {
-    send(server.addr(), "DELETE", &format!("/pic/{name}"), "", "")
-}
-
-#[track_caller]
-fn press(server: &Server) -> Receipt {
-    Receipt::of(&post(server, "/photo", ""))
 }
 
 fn now() -> f64 {
@@ -96,13 +80,6 @@ fn album(names: &[String]) -> Folder {
     let folder = Folder::new();
     fill(folder.path(), names, sample());
     folder
-}
-
-/// The photos that a page shows, in its order.
-fn shown(page: &Reply) -> Vec<String> {
-    let text = page.text();
-    let links = text.split("src=\"thumb/").skip(1);
-    links.map(|rest| rest.split(['?', '"']).next().unwrap().to_owned()).collect()
 }
 
 /// All photos, as the gallery shows them.

@@ -21,9 +21,7 @@ fn size(jpeg: &[u8]) -> (usize, usize) {
 
 /// The scaling thread, while there is one.
 fn scaler(server: &Server) -> Option<PathBuf> {
-    let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("the server runs");
-    let mut paths = threads.map(|thread| thread.unwrap().path());
-    paths.find(|path| fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "scale\n"))
+    server.thread("scale")
 }
 
 /// The scaling thread's path and the time that it has worked.

@@ -361,16 +361,13 @@ struct Belongings {
 
 impl Belongings {
     fn of(server: &Server) -> Belongings {
-        let read = |file| fs::read_to_string(format!("/proc/{}/{file}", server.pid()));
-        let maps = read("maps").expect("the server runs");
-        let status = read("status").expect("the server runs");
-        let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let memory = memory.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok());
+        let maps = fs::read_to_string(format!("/proc/{}/maps", server.pid()));
+        let maps = maps.expect("the server runs");
         Belongings {
             descriptors: server.fds(),
             threads: server.threads(),
             buffers: maps.lines().filter(|line| line.contains("/dev/video")).count(),
-            memory_kib: memory.expect("a number of KiB"),
+            memory_kib: server.own_kib(),
         }
     }
 }

@@ -8,23 +8,15 @@ use std::io::Write;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustix::process::Signal;
-use util::client::{ask, press};
-use util::{Folder, PATIENCE, Reply, Server, Stream, fed};
+use util::client::press;
+use util::photos::post;
+use util::{Folder, PATIENCE, Server, Stream, fed};
 
 /// It ends by itself, with exit code 0.
 #[track_caller]
 fn leave(server: Server) {
     server.signal(Signal::TERM);
     server.ended(PATIENCE);
-}
-
-#[track_caller]
-fn post(server: &Server, target: &str, form: &str) -> Reply {
-    let request = format!(
-        "POST {target} HTTP/1.1\r\nHost: pi\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{form}",
-        form.len()
-    );
-    ask(server.addr(), request.as_bytes())
 }
 
 #[test]

@@ -11,8 +11,7 @@
 //! it is called.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +20,7 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat, statvfs, unlinkat};
 use rustix::io::Errno;
 
-use super::photo::{PhotoName, open_file, open_folder, replace, sync_folder};
+use super::photo::{PhotoName, look, open_file, open_folder, replace_for_good, sync_folder};
 use super::thumbnail;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{FOLDER_STAMP_TIME, KEEP_BYTES_MAX, PHOTOS_MAX};
@@ -212,11 +211,7 @@ impl Album {
         };
         let text: String = kept.iter().map(|name| format!("{name}\n")).collect();
         let folder = open_folder(&self.path).map_err(failed)?;
-        let fill = |file: &mut File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-        replace(&folder, NEW_KEEP, KEEP, fill)
-            .and_then(|file| file.sync_all()) // at its new name, for FAT
-            .and_then(|()| sync_folder(&folder))
-            .map_err(failed)?;
+        replace_for_good(&folder, NEW_KEEP, KEEP, text.as_bytes()).map_err(failed)?;
         let mut seen = self.lock();
         (seen.kept, seen.keep) = (kept, None);
         Ok(count)
@@ -296,10 +291,13 @@ impl Seen {
         for name in names {
             let bytes = match known.get(&name) {
                 Some(bytes) => Some(*bytes),
-                None => size(folder, name).unwrap_or_else(|errno| {
-                    self.doubt = Some(format!("{name}: {}", Reason(&errno.into())));
-                    None
-                }),
+                None => {
+                    let found = look(folder, name).unwrap_or_else(|errno| {
+                        self.doubt = Some(format!("{name}: {}", Reason(&errno.into())));
+                        None
+                    });
+                    found.map(|stat| stat.st_size as u64)
+                }
             };
             self.photos.extend(bytes.map(|bytes| Photo { name, bytes }));
         }
@@ -321,16 +319,6 @@ impl Seen {
         self.saved -= forgotten;
         self.photos.retain(|photo| !gone.contains(&photo.name));
     }
-}
-
-/// Bytes of a photo; none if there is none of that name.
-fn size(folder: &OwnedFd, name: PhotoName) -> rustix::io::Result<Option<u64>> {
-    let stat = match statat(folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => return Ok(None),
-        other => other?,
-    };
-    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    Ok(regular.then_some(stat.st_size as u64))
 }
 
 /// When a file or folder was last changed; none if that was so recently that it may change again

@@ -13,10 +13,8 @@ use std::sync::Arc;
 
 use rawzip::time::UtcDateTime;
 use rawzip::{CompressionMethod, Crc32, DataDescriptorOutput, ZipArchiveWriter};
-use rustix::fs::{AtFlags, FileType, statat};
-use rustix::io::Errno;
 
-use super::photo::{PhotoName, open_file, open_folder};
+use super::photo::{PhotoName, look, open_file, open_folder};
 use crate::error::{Error, Result};
 use crate::limits::CHUNK_BYTES;
 
@@ -178,11 +176,8 @@ fn entries(pic: &Path, names: &[PhotoName]) -> Result<Vec<Entry>> {
     };
     let mut entries = Vec::with_capacity(names.len());
     for name in names {
-        let stat = match statat(&folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => continue,
-            other => other.map_err(|errno| Error::new("look at", name, errno.into()))?,
-        };
-        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        let found = look(&folder, *name);
+        if let Some(stat) = found.map_err(|errno| Error::new("look at", name, errno.into()))? {
             let (bytes, modified) = (stat.st_size as u64, stat.st_mtime as _);
             entries.push(Entry { name: *name, bytes, modified, crc: 0 });
         }

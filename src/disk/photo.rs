@@ -15,8 +15,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use exif::experimental::Writer;
 use exif::{Field, In, Tag, Value};
 use rustix::fs::{
-    Access, AtFlags, CWD, Dir, FlockOperation, FsWord, Mode, OFlags, RenameFlags, accessat, flock,
-    fstat, fstatfs, fsync, linkat, openat, renameat, renameat_with, statat, unlinkat,
+    Access, AtFlags, CWD, Dir, FileType, FlockOperation, FsWord, Mode, OFlags, RenameFlags, Stat,
+    accessat, flock, fstat, fstatfs, fsync, linkat, openat, renameat, renameat_with, statat,
+    unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use tz::{DateTime, TimeZone};
@@ -259,9 +260,32 @@ pub fn open_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<File> {
     openat(folder, name, flags, Mode::empty()).map(File::from)
 }
 
+/// What is called `name` in the folder, if it is a plain file. `Err`: the disk does not tell.
+pub fn look(folder: &OwnedFd, name: PhotoName) -> rustix::io::Result<Option<Stat>> {
+    match statat(folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(None),
+        found => {
+            let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
+            found.map(|stat| Some(stat).filter(|stat| kind(stat) == FileType::RegularFile))
+        }
+    }
+}
+
+/// Put a small file with these bytes in the place of `name`, to last: after a power cut it is the
+/// old one or the new one, and after `Ok` the new one. In between there is a file `scratch`.
+pub fn replace_for_good(
+    folder: &OwnedFd,
+    scratch: &str,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let fill = |file: &mut File| file.write_all(bytes).and_then(|()| file.sync_all());
+    replace(folder, scratch, name, fill)?.sync_all()?; // once more at its new name, for FAT
+    sync_folder(folder)
+}
+
 /// Put a small file that `fill` writes in the place of `name`, so that at any time it is the old
-/// one or the new one. Until then it is called `scratch`, and on `Err` it goes. What is given back
-/// is the file: if it is to last, it and then the folder are to be written through.
+/// one or the new one. Until then it is called `scratch`, and on `Err` it goes. It is given back.
 pub fn replace(
     folder: &OwnedFd,
     scratch: &str,

@@ -3,12 +3,12 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::photo::{open_file, open_folder, replace, sync_folder};
+use super::photo::{open_file, open_folder, replace_for_good};
 use crate::control::Kept;
 use crate::error::{Error, Result};
 use crate::limits::SETTINGS_BYTES_MAX;
@@ -60,13 +60,9 @@ impl SettingsFile {
             let reason = "it would be larger than 1 MiB".to_owned();
             return Err(Error::found("write", self.path.display(), reason));
         }
-        let fill = |file: &mut File| file.write_all(&text).and_then(|()| file.sync_all());
         let scratch = format!(".{}.new", self.name);
-        let saved = open_folder(&self.folder).and_then(|folder| {
-            let file = replace(&folder, &scratch, &self.name, fill)?;
-            file.sync_all()?; // at its new name, for FAT
-            sync_folder(&folder)
-        });
+        let saved = open_folder(&self.folder)
+            .and_then(|folder| replace_for_good(&folder, &scratch, &self.name, &text));
         saved.map_err(|source| Error::new("write", self.path.display(), source))
     }
 }

@@ -129,15 +129,14 @@ impl Server {
         let feed = |slot| Feed::new(slot, Scaling::new(config.quality, waker.clone()));
         let feeds = slots.into_iter().map(feed).collect();
         let addresses: Vec<String> = kernel.doors().iter().map(Door::to_string).collect();
-        for address in &addresses {
-            log::info!("listening on {address}");
-        }
         for name in &config.strangers {
             log::warn!("{name}: no option has this variable; pistream --help names them all");
         }
-        let doors = addresses.len();
-        let mut server = Server::new(config, kernel, doors, access, disk, feeds);
+        let mut server = Server::new(config, kernel, addresses.len(), access, disk, feeds);
         server.supervisor = Supervisor::from_environment();
+        for address in &addresses {
+            log::info!("listening on {address}"); // the last word: all is there
+        }
         server.supervisor.ready(&addresses, server.started);
         Ok(server)
     }
@@ -155,6 +154,7 @@ impl<W: World> Server<W> {
     ) -> Server<W> {
         let now = world.now();
         let own_name = uname().nodename().to_string_lossy().into_owned();
+        let memory = disk::memory();
         Server {
             world,
             doors: vec![true; doors],
@@ -183,9 +183,9 @@ impl<W: World> Server<W> {
             accept_fails: false,
             earliest: None,
             held: 0,
-            held_max: share_of_memory(HELD_BYTES_MAX),
+            held_max: share_of(memory, HELD_BYTES_MAX),
             held_peak: 0,
-            past_max: share_of_memory(PAST_BYTES_MAX),
+            past_max: share_of(memory, PAST_BYTES_MAX),
             buffer: Box::new([0; READ_BYTES]),
             woken: false,
             signalled: false,
@@ -247,9 +247,8 @@ fn seats(viewers_max: usize, cameras: usize) -> usize {
 }
 
 /// How much of the memory that there is guests may make us hold in one way, `most` of much.
-fn share_of_memory(most: usize) -> usize {
-    let share = disk::memory() / MEMORY_SHARE;
-    (share.min(most as u64) as usize).max(SHARE_BYTES_MIN)
+fn share_of(memory: u64, most: usize) -> usize {
+    ((memory / MEMORY_SHARE).min(most as u64) as usize).max(SHARE_BYTES_MIN)
 }
 
 // ---- the turn -------------------------------------------------------------------------------

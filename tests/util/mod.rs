@@ -341,6 +341,13 @@ impl Server {
         client::ask(self.addr, bytes)
     }
 
+    /// The thread of that name, in /proc. It gets its name when it first runs.
+    pub fn thread(&self, name: &str) -> Option<PathBuf> {
+        let called = |task: &PathBuf| std::fs::read_to_string(task.join("comm"));
+        let named = |task: &PathBuf| called(task).is_ok_and(|found| found.trim_end() == name);
+        self.proc_entries("task").into_iter().find(named)
+    }
+
     /// Open descriptors.
     pub fn fds(&self) -> usize {
         self.proc_entries("fd").len()

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use exif::{In, Tag, Value};
 
+use super::Server;
 use super::client::{Reply, ask, decode};
 use super::stamp::crc32;
 
@@ -24,6 +25,30 @@ pub fn request(addr: SocketAddr, method: &str, target: &str, fields: &str, body:
         "{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\
          Content-Length: {length}\r\n{fields}\r\n{body}"
     )
+}
+
+/// Press the button of a form, which is `form`.
+#[track_caller]
+pub fn post(server: &Server, target: &str, form: &str) -> Reply {
+    send(server.addr(), "POST", target, "", form)
+}
+
+/// Take a photo.
+#[track_caller]
+pub fn press(server: &Server) -> Receipt {
+    Receipt::of(&post(server, "/photo", ""))
+}
+
+#[track_caller]
+pub fn delete(server: &Server, name: &str) -> Reply {
+    send(server.addr(), "DELETE", &format!("/pic/{name}"), "", "")
+}
+
+/// The names of the photos that a page of the gallery shows, in its order.
+pub fn shown(page: &Reply) -> Vec<String> {
+    let text = page.text();
+    let links = text.split("src=\"thumb/").skip(1);
+    links.map(|rest| rest.split(['?', '"']).next().unwrap().to_owned()).collect()
 }
 
 /// What a program is told of its photo: exactly these fields.

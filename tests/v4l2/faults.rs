@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::util::guest::{self, UsbCamera, vivid};
+use super::util::photos::send;
 use super::util::{
     Chance, Client, PATIENCE, Server, Stream, binary, client, long, median, stamp, until,
 };
@@ -322,14 +323,9 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
 }
 
+/// Press the button of a form. Gives the status.
 fn post(addr: SocketAddr, path: &str, form: &str) -> u16 {
-    let length = form.len();
-    let kind = "application/x-www-form-urlencoded";
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: pi\r\nConnection: close\r\nContent-Type: {kind}\r\n\
-         Content-Length: {length}\r\n\r\n{form}"
-    );
-    client::ask(addr, request.as_bytes()).status
+    send(addr, "POST", path, "", form).status
 }
 
 // ---- those who watch ------------------------------------------------------------------------
