@@ -4,7 +4,7 @@
 //! after the other, started by the first who needs it. What came of it is remembered, so that it
 //! is worked out once for all requests of a browser: not the password, but two keyed hashes of what
 //! was sent, which are of no use to anybody else. Who guesses has to wait longer after each wrong
-//! guess; who is remembered does not, wherever he comes from. A wait is never cut short to make
+//! guess, also when he knows another password; who is remembered does not, wherever he comes from. A wait is never cut short to make
 //! room for another's: when all places are taken, the addresses that have none count as one.
 
 use std::collections::{HashMap, VecDeque};
@@ -131,7 +131,7 @@ pub fn line(who: &str, password: &str) -> std::result::Result<String, String> {
 
 // ---- the check ------------------------------------------------------------------------------
 
-/// What was sent as a proof, by two hashes whose keys nobody knows.
+/// A name with its password, by two hashes whose keys nobody knows.
 type Proof = (u64, u64);
 
 /// The one at the door.
@@ -220,11 +220,13 @@ impl Access {
     ) -> Verdict {
         let Some(users) = &self.users else { return Verdict::Known(self.limited(Role::Operator)) };
         let Some(authorization) = authorization else { return Verdict::Unknown };
-        let proof = (self.keys.0.hash_one(authorization), self.keys.1.hash_one(authorization));
+        let Some(sent) = credentials(authorization) else { return Verdict::Unknown };
+        // Not of what is written in the header, which has many spellings for one password.
+        let proof = (self.keys.0.hash_one(&sent), self.keys.1.hash_one(&sent));
         if let Some((_, role)) = self.known.iter().find(|(known, _)| *known == proof) {
             return role.map_or(Verdict::Unknown, |role| Verdict::Known(self.limited(role)));
         }
-        let Some((name, password)) = credentials(authorization) else { return Verdict::Unknown };
+        let (name, password) = sent;
         let client = neighbourhood(client);
         if let Some(guess) = self.guesses.iter_mut().find(|guess| guess.proof == proof) {
             // One a guest, for it asks for one thing at a time; but guests come and go meanwhile.
@@ -283,9 +285,9 @@ impl Access {
             };
             let guess = self.guesses.swap_remove(at);
             self.remember(proof, role);
-            match role {
-                Some(_) => drop(self.guessers.remove(&guess.client)),
-                None => self.note_failure(&guess, now),
+            // One that is right takes no failure back: who may look could guess on for more.
+            if role.is_none() {
+                self.note_failure(&guess, now);
             }
             tickets.extend(guess.tickets);
         }
@@ -518,6 +520,29 @@ mod tests {
         note_guess(&mut access, address(1), later);
         assert_eq!(access.guessers.len(), 1);
         assert_eq!(access.place(guesser), guesser);
+    }
+
+    /// One right password, in another spelling each time, once set a guesser free again and again.
+    #[test]
+    fn who_may_come_in_guesses_no_faster_at_another_name() {
+        let (mut access, _poll) = door();
+        let (client, now) = (address(1), Instant::now());
+        let known = Verdict::Known(Role::Operator);
+        (0..=GUESSES_FREE).for_each(|_| note_guess(&mut access, client, now));
+        let later = now + GUESS_WAIT_MIN;
+        assert_eq!(verdict(&mut access, "secret", client, later), known);
+        let encoded = BASE64_STANDARD.encode("anna:secret");
+        for spelling in ["Basic ", "basic ", "BASIC   "] {
+            let sent = format!("{spelling}{encoded}");
+            let ticket = Ticket { seat: 0, guest: 0 };
+            assert_eq!(access.check(Some(&sent), client, ticket, later), known, "{spelling}");
+        }
+        assert_eq!(access.known.len(), 1);
+        note_guess(&mut access, client, later);
+        assert_eq!(
+            verdict(&mut access, "guess", client, later),
+            Verdict::Later(2 * GUESS_WAIT_MIN)
+        );
     }
 
     #[test]

@@ -351,7 +351,7 @@ fn bodies_are_read_by_length_and_by_chunks() {
     let mut talk = Talk::new();
     talk.hears(b"POST /body HTTP/1.1\r\nHost: pi\r\nContent-Length: 3\r\n\r\nabc");
     talk.hears(b"POST /body HTTP/1.1\r\nHost: pi\r\nTransfer-Encoding: chunked\r\n\r\n");
-    talk.hears(b"2;x=y\r\nab\r\n1\nc\n0\r\nTrailer: x\r\n\r\n").hears(GET);
+    talk.hears(b"2;x=y\r\nab\r\n1\r\nc\r\n0\r\nTrailer: x\r\n\r\n").hears(GET);
     assert_eq!(talk.codes(), ["200", "200", "200"]);
     assert_eq!(talk.text().matches("3 [97, 98, 99]").count(), 2);
 }

@@ -60,14 +60,14 @@ impl Victim {
 /// Sends `request` on a connection of its own; the reply has one of `statuses`, a sentence for
 /// its body, and an end behind it.
 #[track_caller]
-fn check(server: &Server, request: impl AsRef<[u8]>, statuses: &[u16]) {
+fn check(server: &Server, request: impl AsRef<[u8]>, status: u16) {
     let request = request.as_ref();
     let shown = String::from_utf8_lossy(&request[..request.len().min(200)]).into_owned();
     let mut client = Client::connect(server.addr());
     client.send(request);
     let head_only = request.starts_with(b"HEAD ");
     let reply = client.try_reply(head_only).unwrap_or_else(|error| panic!("{error}: {shown:?}"));
-    assert!(statuses.contains(&reply.status), "{}, not {statuses:?}: {shown:?}", reply.status);
+    assert_eq!(reply.status, status, "{shown:?}");
     client.expect_end();
     if reply.status >= 400 {
         explained(&reply);
@@ -135,7 +135,7 @@ fn a_malformed_request_line_is_400() {
         "OPTIONS rtsp://pi/ RTSP/1.0",
         "{\"jsonrpc\": \"2.0\"}",
     ] {
-        check(&victim.server, format!("{line}\r\n{rest}"), &[400]);
+        check(&victim.server, format!("{line}\r\n{rest}"), 400);
     }
     victim.expect_unharmed();
 }
@@ -144,14 +144,14 @@ fn a_malformed_request_line_is_400() {
 fn another_protocol_is_400() {
     let victim = Victim::new();
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and so on \r\n\r\n";
-    check(&victim.server, hello, &[400]);
+    check(&victim.server, hello, 400);
     // As soon as it is clear: no line end comes, and none is needed.
-    check(&victim.server, &hello[..11], &[400]);
-    check(&victim.server, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400]);
-    check(&victim.server, b"\0\0\0\0\0\0\0\0", &[400]);
-    check(&victim.server, b"\xff\xd8\xff\xe0\0\x10JFIF\0", &[400]);
+    check(&victim.server, &hello[..11], 400);
+    check(&victim.server, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400);
+    check(&victim.server, b"\0\0\0\0\0\0\0\0", 400);
+    check(&victim.server, b"\xff\xd8\xff\xe0\0\x10JFIF\0", 400);
     // HTTP/0.9: a line and nothing else.
-    check(&victim.server, "GET /\r\n", &[400]);
+    check(&victim.server, "GET /\r\n", 400);
     victim.expect_unharmed();
 }
 
@@ -175,17 +175,17 @@ fn a_malformed_header_is_400() {
         "(X): y",
         "X\u{fc}: y",
     ] {
-        check(&victim.server, latin1(&with(field)), &[400]);
+        check(&victim.server, latin1(&with(field)), 400);
     }
     // The same on the first line behind the request line.
-    check(&victim.server, "GET / HTTP/1.1\r\n Host: pi\r\n\r\n", &[400]);
-    check(&victim.server, "GET / HTTP/1.1\r\n\tHost: pi\r\nX: y\r\n\r\n", &[400]);
+    check(&victim.server, "GET / HTTP/1.1\r\n Host: pi\r\n\r\n", 400);
+    check(&victim.server, "GET / HTTP/1.1\r\n\tHost: pi\r\nX: y\r\n\r\n", 400);
     // Bytes above 127 in a value are allowed (RFC 9110 §5.5), and so are a tab and no value.
-    check(&victim.server, with("User-Agent: \u{fc}ber"), &[200]);
-    check(&victim.server, latin1(&with("User-Agent: \u{fc}ber")), &[200]);
-    check(&victim.server, with("User-Agent: a\tb"), &[200]);
-    check(&victim.server, with("User-Agent:"), &[200]);
-    check(&victim.server, with("User-Agent: \t x \t "), &[200]);
+    check(&victim.server, with("User-Agent: \u{fc}ber"), 200);
+    check(&victim.server, latin1(&with("User-Agent: \u{fc}ber")), 200);
+    check(&victim.server, with("User-Agent: a\tb"), 200);
+    check(&victim.server, with("User-Agent:"), 200);
+    check(&victim.server, with("User-Agent: \t x \t "), 200);
     victim.expect_unharmed();
 }
 
@@ -193,18 +193,18 @@ fn a_malformed_header_is_400() {
 fn a_host_that_is_missing_doubled_or_none_is_400() {
     let victim = Victim::new();
     let server = &victim.server;
-    check(server, "GET / HTTP/1.1\r\n\r\n", &[400]);
-    check(server, "GET http://pi/ HTTP/1.1\r\n\r\n", &[400]);
-    check(server, "GET / HTTP/1.1\r\nHost: pi\r\nHost: pi\r\n\r\n", &[400]);
-    check(server, "GET / HTTP/1.0\r\nHost: pi\r\nHost: evil.example.com\r\n\r\n", &[400]);
+    check(server, "GET / HTTP/1.1\r\n\r\n", 400);
+    check(server, "GET http://pi/ HTTP/1.1\r\n\r\n", 400);
+    check(server, "GET / HTTP/1.1\r\nHost: pi\r\nHost: pi\r\n\r\n", 400);
+    check(server, "GET / HTTP/1.0\r\nHost: pi\r\nHost: evil.example.com\r\n\r\n", 400);
     for host in ["a b", "pi/x", "user@pi", "pi:port", "pi, evil.example.com", "[::1", "pi?x"] {
-        check(server, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), &[400, 421]);
+        check(server, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400);
     }
-    check(server, "GET / HTTP/1.0\r\n\r\n", &[200]);
-    check(server, "GET http://pi/ HTTP/1.0\r\n\r\n", &[200]);
-    check(server, "GET / HTTP/1.0\r\nHost: evil.example.com\r\n\r\n", &[421]);
-    check(server, "GET http://pi HTTP/1.0\r\n\r\n", &[200]);
-    check(server, "GET HTTP://PI:80/app.css?x HTTP/1.0\r\n\r\n", &[200]);
+    check(server, "GET / HTTP/1.0\r\n\r\n", 200);
+    check(server, "GET http://pi/ HTTP/1.0\r\n\r\n", 200);
+    check(server, "GET / HTTP/1.0\r\nHost: evil.example.com\r\n\r\n", 421);
+    check(server, "GET http://pi HTTP/1.0\r\n\r\n", 200);
+    check(server, "GET HTTP://PI:80/app.css?x HTTP/1.0\r\n\r\n", 200);
     victim.expect_unharmed();
 }
 
@@ -220,17 +220,17 @@ fn head_of(length: usize, count: usize) -> String {
 fn a_head_too_long_is_431_and_one_byte_less_is_not() {
     let victim = Victim::new();
     let server = &victim.server;
-    check(server, head_of(8192, 1), &[200]);
-    check(server, head_of(8193, 1), &[431]);
-    check(server, head_of(20000, 1), &[431]);
-    check(server, head_of(4000, 64), &[200]);
-    check(server, head_of(4000, 65), &[431]);
-    check(server, head_of(8000, 500), &[431]);
+    check(server, head_of(8192, 1), 200);
+    check(server, head_of(8193, 1), 431);
+    check(server, head_of(20000, 1), 431);
+    check(server, head_of(4000, 64), 200);
+    check(server, head_of(4000, 65), 431);
+    check(server, head_of(8000, 500), 431);
     // Without an end in sight.
-    check(server, format!("GET /{}", "x".repeat(9000)), &[431]);
-    check(server, "x".repeat(9000), &[400, 431]);
-    check(server, format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(9000)), &[431]);
-    check(server, "\r\n".repeat(9000), &[400, 431]);
+    check(server, format!("GET /{}", "x".repeat(9000)), 431);
+    check(server, "x".repeat(9000), 431);
+    check(server, format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(9000)), 431);
+    check(server, "\r\n".repeat(9000), 431);
     victim.expect_unharmed();
 }
 
@@ -242,17 +242,17 @@ fn methods_that_are_unknown_are_501_and_known_ones_405() {
         format!("{method} {target} HTTP/1.1\r\nHost: pi\r\nConnection: close\r\n\r\n")
     };
     for method in ["BREW", "get", "Get", "GETS", "PROPFIND", "X!#$%&'*+-.^_`|~", &"M".repeat(99)] {
-        check(server, ask(method, "/"), &[501]);
-        check(server, ask(method, "/nothing"), &[501]);
+        check(server, ask(method, "/"), 501);
+        check(server, ask(method, "/nothing"), 501);
     }
     for method in ["POST", "DELETE"] {
-        check(server, ask(method, "/"), &[405]);
+        check(server, ask(method, "/"), 405);
     }
     // Methods that HTTP knows and this house has no use for.
     for method in ["PUT", "PATCH", "TRACE"] {
-        check(server, ask(method, "/"), &[405, 501]);
+        check(server, ask(method, "/"), 501);
     }
-    check(server, ask("CONNECT", "pi:80"), &[400, 405, 501]);
+    check(server, ask("CONNECT", "pi:80"), 501);
     victim.expect_unharmed();
 }
 
@@ -346,7 +346,7 @@ fn each_request_that_others_might_read_differently_has_its_one_answer() {
         (get("GET / HTTP/1.1", &format!("Expect: 200-ok\r\n{close}")), 417),
         (get("GET / HTTP/1.1", &format!("Expect: 100-continue, x\r\n{close}")), 417),
     ] {
-        check(&victim.server, latin1(&request), &[status]);
+        check(&victim.server, latin1(&request), status);
     }
     victim.expect_unharmed();
 }
@@ -381,15 +381,15 @@ fn a_length_that_is_none_is_400() {
     let victim = Victim::new();
     let server = &victim.server;
     for length in ["x", "-1", "+5", "5 5", "0x5", "5,6", "5, 6", "5;", "1e3", "\u{665}", "5.0"] {
-        check(server, post(&format!("Content-Length: {length}"), "hello"), &[400]);
+        check(server, post(&format!("Content-Length: {length}"), "hello"), 400);
     }
-    check(server, post("Content-Length:", "hello"), &[400]);
-    check(server, post("Content-Length: 5\r\nContent-Length: 6", "hello!"), &[400]);
-    check(server, post("Content-Length: 6\r\ncontent-length: 5", "hello!"), &[400]);
-    check(server, post("Content-Length: 99999999999999999999999", ""), &[400, 413]);
-    check(server, post("Content-Length: 18446744073709551616", ""), &[400, 413]);
-    check(server, post("Content-Length: 5", "hello"), &[405]);
-    check(server, post("Content-Length: 0", ""), &[405]);
+    check(server, post("Content-Length:", "hello"), 400);
+    check(server, post("Content-Length: 5\r\nContent-Length: 6", "hello!"), 400);
+    check(server, post("Content-Length: 6\r\ncontent-length: 5", "hello!"), 400);
+    check(server, post("Content-Length: 99999999999999999999999", ""), 413);
+    check(server, post("Content-Length: 18446744073709551616", ""), 413);
+    check(server, post("Content-Length: 5", "hello"), 405);
+    check(server, post("Content-Length: 0", ""), 405);
     victim.expect_unharmed();
 }
 
@@ -399,15 +399,15 @@ fn a_transfer_coding_beside_a_length_or_in_http_1_0_is_400() {
     let server = &victim.server;
     let body = "5\r\nhello\r\n0\r\n\r\n";
     let chunked = "Transfer-Encoding: chunked";
-    check(server, post(&format!("{chunked}\r\nContent-Length: 15"), body), &[400]);
-    check(server, post(&format!("Content-Length: 15\r\n{chunked}"), body), &[400]);
-    check(server, post(&format!("Content-Length: 15\n{chunked}"), body), &[400]);
-    check(server, post("Transfer-Encoding: gzip\r\nContent-Length: 15", body), &[400]);
-    check(server, post("Transfer-Encoding : chunked", body), &[400]);
-    check(server, post("Transfer-Encoding\r\n : chunked", body), &[400]);
-    check(server, format!("POST / HTTP/1.0\r\n{chunked}\r\n\r\n{body}"), &[400]);
-    check(server, format!("GET / HTTP/1.0\r\n{chunked}\r\n\r\n{body}"), &[400]);
-    check(server, "GET / HTTP/1.0\r\nTransfer-Encoding: gzip\r\n\r\n", &[400]);
+    check(server, post(&format!("{chunked}\r\nContent-Length: 15"), body), 400);
+    check(server, post(&format!("Content-Length: 15\r\n{chunked}"), body), 400);
+    check(server, post(&format!("Content-Length: 15\n{chunked}"), body), 400);
+    check(server, post("Transfer-Encoding: gzip\r\nContent-Length: 15", body), 400);
+    check(server, post("Transfer-Encoding : chunked", body), 400);
+    check(server, post("Transfer-Encoding\r\n : chunked", body), 400);
+    check(server, format!("POST / HTTP/1.0\r\n{chunked}\r\n\r\n{body}"), 400);
+    check(server, format!("GET / HTTP/1.0\r\n{chunked}\r\n\r\n{body}"), 400);
+    check(server, "GET / HTTP/1.0\r\nTransfer-Encoding: gzip\r\n\r\n", 400);
     victim.expect_unharmed();
 }
 
@@ -417,20 +417,20 @@ fn a_coding_other_than_chunked_is_501() {
     let server = &victim.server;
     let body = "5\r\nhello\r\n0\r\n\r\n";
     for coding in ["gzip", "gzip, chunked", "identity", "xchunked", "deflate"] {
-        check(server, post(&format!("Transfer-Encoding: {coding}"), body), &[501]);
+        check(server, post(&format!("Transfer-Encoding: {coding}"), body), 501);
     }
     for coding in ["", "chunked, chunked", "chunked, gzip", "chunked;x=1", "\"chunked\""] {
-        check(server, post(&format!("Transfer-Encoding: {coding}"), body), &[400, 501]);
+        check(server, post(&format!("Transfer-Encoding: {coding}"), body), 501);
     }
     // A coding that is no text is a coding all the same: a proxy may see `chunked` in it.
-    check(server, latin1(&post("Transfer-Encoding: \u{fc}chunked", body)), &[400, 501]);
-    check(server, latin1(&post("Transfer-Encoding: \u{fc}", body)), &[400, 501]);
+    check(server, latin1(&post("Transfer-Encoding: \u{fc}chunked", body)), 400);
+    check(server, latin1(&post("Transfer-Encoding: \u{fc}", body)), 400);
     let both = post("Transfer-Encoding: \u{fc}\r\nContent-Length: 15", body);
-    check(server, latin1(&both), &[400]);
+    check(server, latin1(&both), 400);
     let two = "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity";
-    check(server, post(two, body), &[400, 501]);
+    check(server, post(two, body), 501);
     for coding in ["chunked", "Chunked", "\tchunked "] {
-        check(server, post(&format!("Transfer-Encoding:{coding}"), body), &[405]);
+        check(server, post(&format!("Transfer-Encoding:{coding}"), body), 405);
     }
     victim.expect_unharmed();
 }
@@ -449,7 +449,7 @@ fn chunks_are_decoded_strictly_and_within_the_limit() {
         "5\r\nhello\r\n0\r\nTrailer: field\r\nAnother: one\r\n\r\n",
         "5\r\nGET /\r\n0\r\n\r\n",
     ] {
-        check(server, chunked(body), &[405]);
+        check(server, chunked(body), 405);
     }
     for body in [
         "x\r\n",
@@ -463,19 +463,30 @@ fn chunks_are_decoded_strictly_and_within_the_limit() {
         "5\r\nhello5\r\nhello\r\n0\r\n\r\n",
         "5\rhello\r\n0\r\n\r\n",
         "5\r\nhell\r\n\r\n0\r\n\r\n",
+        // A bare LF ends no line here: others read on behind it.
+        "5\nhello\r\n0\r\n\r\n",
+        "5;x\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello\r\n0\n\r\n",
+        "5\r\nhello\r\n0\r\n\n",
+        "0\r\nTrailer: field\n\r\n",
+        "0\r\nno field\r\n\r\n",
+        "0\r\nTrailer: a\rb\r\n\r\n",
+        "0\r\nTrailer: \0\r\n\r\n",
+        "0\r\n folded\r\n\r\n",
     ] {
-        check(server, chunked(body), &[400]);
+        check(server, chunked(body), 400);
     }
-    check(server, chunked("FFFFFFFFFFFFFFFFF\r\n"), &[400, 413]);
-    check(server, chunked("FFFFFFFFFFFFFFFF\r\n"), &[400, 413]);
-    check(server, chunked("7FFFFFFFFFFFFFFF\r\n"), &[413]);
-    check(server, chunked("100001\r\n"), &[413]);
+    check(server, chunked("FFFFFFFFFFFFFFFFF\r\n"), 400);
+    check(server, chunked("FFFFFFFFFFFFFFFF\r\n"), 413);
+    check(server, chunked("7FFFFFFFFFFFFFFF\r\n"), 413);
+    check(server, chunked("100001\r\n"), 413);
     let many = format!("1000\r\n{}\r\n", "x".repeat(4096)).repeat(257);
-    check(server, chunked(&many), &[413]);
+    check(server, chunked(&many), 413);
     // Neither an extension nor the trailer may go on for ever.
-    check(server, chunked(&format!("5;{}", "x".repeat(20_000))), &[400, 413, 431]);
+    check(server, chunked(&format!("5;{}", "x".repeat(20_000))), 400);
     let trailer = format!("0\r\n{}", "X: y\r\n".repeat(20_000));
-    check(server, chunked(&trailer), &[400, 413, 431]);
+    check(server, chunked(&trailer), 400);
     victim.expect_unharmed();
 }
 
@@ -483,8 +494,8 @@ fn chunks_are_decoded_strictly_and_within_the_limit() {
 fn a_body_too_long_is_413_and_one_byte_less_is_not() {
     let victim = Victim::new();
     let mib = 1 << 20;
-    check(&victim.server, post(&format!("Content-Length: {mib}"), &"x".repeat(mib)), &[405]);
-    check(&victim.server, post(&format!("Content-Length: {}", mib + 1), ""), &[413]);
+    check(&victim.server, post(&format!("Content-Length: {mib}"), &"x".repeat(mib)), 405);
+    check(&victim.server, post(&format!("Content-Length: {}", mib + 1), ""), 413);
     victim.expect_unharmed();
 }
 
@@ -510,21 +521,17 @@ fn a_body_is_never_taken_for_the_next_request() {
 }
 
 #[test]
-fn a_client_that_waits_for_100_continue_gets_it_or_the_final_status() {
+fn a_client_that_waits_for_100_continue_gets_it() {
     let victim = Victim::new();
     let server = &victim.server;
     let fields = "Host: pi\r\nExpect: 100-continue\r\n";
     let mut client = Client::connect(server.addr());
     client.send(format!("POST / HTTP/1.1\r\n{fields}Content-Length: 5\r\n\r\n"));
-    let reply = client.reply();
-    if reply.status == 100 {
-        client.send("hello").reply().expect(405);
-    } else {
-        reply.expect(405);
-    }
+    client.reply().expect(100);
+    client.send("hello").reply().expect(405);
     // The body is too long: refused before it is sent.
     let request = format!("POST / HTTP/1.1\r\n{fields}Content-Length: 1048577\r\n\r\n");
-    check(server, request, &[413]);
+    check(server, request, 413);
     // HTTP/1.0 knows no 100; the body comes without.
     let mut client = Client::connect(server.addr());
     client.send(format!("POST / HTTP/1.0\r\n{fields}Content-Length: 5\r\n\r\n"));

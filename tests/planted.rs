@@ -15,7 +15,7 @@ struct Bug {
     found: &'static str,
 }
 
-const BUGS: [Bug; 11] = [
+const BUGS: [Bug; 12] = [
     Bug {
         file: "net/server.rs",
         text: "Answer::Settings(_) => {}\n            }\n            self.touch(seat);",
@@ -59,7 +59,7 @@ const BUGS: [Bug; 11] = [
                     self.doors[door] = false;
                     return;
                 }",
-        found: "asked",
+        found: "forgotten with [",
     },
     Bug {
         file: "net/server.rs",
@@ -72,6 +72,12 @@ const BUGS: [Bug; 11] = [
         text: "viewing.repeats(&part.frame) && self.outbox.is_empty()",
         planted: "viewing.repeats(&part.frame)",
         found: "more than a frame is queued",
+    },
+    Bug {
+        file: "http/conn.rs",
+        text: "Phase::Drain { cut } if !*cut && self.outbox.is_empty()",
+        planted: "Phase::Drain { cut } if !*cut",
+        found: "written to after it was shut",
     },
     Bug {
         file: "net/server.rs",

@@ -563,7 +563,7 @@ fn hundreds_of_runs_leave_nothing_behind() {
 #[test]
 fn a_program_has_nothing_of_ours() {
     let set = Set::new();
-    let look = "grep Sig /proc/$$/status > signals; readlink /proc/$$/fd/0 \
+    let look = "grep Sig /proc/self/status > signals; readlink /proc/$$/fd/0 \
                 > input; cut -d ' ' -f 5 /proc/$$/stat > group; play";
     let server = set.serve(look, &[]);
     let mut stream = Stream::open(server.addr(), "/video_feed");

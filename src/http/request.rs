@@ -442,7 +442,7 @@ impl BodyReader {
 
     /// The stage that a whole line leads to.
     fn after_line(&mut self, line: &[u8], body_bytes: usize) -> Result<Stage, Reject> {
-        let blank = matches!(line, b"\n" | b"\r\n");
+        let blank = line == b"\r\n";
         match self.stage {
             Stage::ChunkEnd if blank => Ok(Stage::ChunkSize),
             Stage::Trailer if blank => Ok(Stage::Done),
@@ -451,7 +451,10 @@ impl BodyReader {
                 if self.trailer_lines > TRAILER_LINES_MAX {
                     return reject(Status::BadRequest, "The body's trailer is too long.");
                 }
-                Ok(Stage::Trailer)
+                match is_field(line) {
+                    true => Ok(Stage::Trailer),
+                    false => reject(Status::BadRequest, "The body's chunks are malformed."),
+                }
             }
             Stage::ChunkSize => match chunk_size(line)? {
                 0 => Ok(Stage::Trailer),
@@ -477,19 +480,25 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Reject> {
     }
 }
 
-/// RFC 9112, section 7.1: hex digits, extensions ignored. A bare LF ends the line as well as
-/// CRLF does, as in the head.
+/// Whether a trailer's line is a header field; what it says is passed over.
+fn is_field(line: &[u8]) -> bool {
+    let mut fields = [httparse::EMPTY_HEADER];
+    let field = [line, b"\r\n"].concat();
+    let whole =
+        |parsed| matches!(parsed, Ok(Parsed::Complete((length, _))) if length == field.len());
+    line.ends_with(b"\r\n") && whole(httparse::parse_headers(&field, &mut fields))
+}
+
+/// RFC 9112, section 7.1: hex digits, extensions ignored. Only CRLF ends the line: others read on
+/// behind a bare LF.
 fn chunk_size(line: &[u8]) -> Result<u64, Reject> {
     let malformed =
         Reject { status: Status::BadRequest, sentence: "The body's chunks are malformed." };
-    let text = line.strip_suffix(b"\n").unwrap_or(line);
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    if !text.first().is_some_and(u8::is_ascii_hexdigit) {
+    if !line.first().is_some_and(u8::is_ascii_hexdigit) {
         return Err(malformed); // httparse reads an empty size as 0
     }
-    let strict = [text, b"\r\n"].concat();
-    match httparse::parse_chunk_size(&strict) {
-        Ok(Parsed::Complete((length, size))) if length == strict.len() => Ok(size),
+    match httparse::parse_chunk_size(line) {
+        Ok(Parsed::Complete((length, size))) if length == line.len() => Ok(size),
         Ok(_) | Err(InvalidChunkSize) => Err(malformed),
     }
 }

@@ -138,19 +138,18 @@ fn read(framing: Framing, pieces: &[&[u8]]) -> Result<(Vec<u8>, usize, bool), ()
 fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
-        let end = bytes.iter().position(|b| *b == b'\n').expect("a line with a size");
-        let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+        let end = bytes.windows(2).position(|two| two == b"\r\n").expect("a line with a size");
+        let line = &bytes[..end];
         let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
         let (size, extension) = line.split_at(digits);
-        assert!(!extension.contains(&b'\r'), "a bare CR");
+        assert!(!extension.iter().any(|b| b"\r\n".contains(b)), "a bare CR or LF");
         let size = std::str::from_utf8(size).expect("digits");
         let size = usize::from_str_radix(size, 16).expect("a size");
         if size == 0 {
             return body;
         }
-        body.extend_from_slice(&bytes[end + 1..end + 1 + size]);
-        let rest = &bytes[end + 1 + size..];
-        let rest = rest.strip_prefix(b"\r").unwrap_or(rest);
-        bytes = rest.strip_prefix(b"\n").expect("a line end behind the chunk");
+        let (chunk, rest) = bytes[end + 2..].split_at(size);
+        body.extend_from_slice(chunk);
+        bytes = rest.strip_prefix(b"\r\n").expect("a line end behind the chunk");
     }
 }
