@@ -118,7 +118,7 @@ fn expect_waiting(task: &Path) {
 }
 
 /// One system call of a thread's: the name, and the how manieth of this name it is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Step {
     call: String,
     turn: usize,
@@ -140,6 +140,9 @@ fn steps(trace: &str) -> Vec<Step> {
     steps
 }
 
+/// Attempts to meet a call.
+const ATTEMPTS: usize = 4;
+
 /// What is to be done on the way to a fault and after it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -152,8 +155,9 @@ enum Part {
     Sound,
 }
 
-/// Has each call that `thread` makes for what `play` asks fail once: in the short run with one of
-/// the errors, each call with another; with all of them in the long run. `always` are
+/// Has each call that `thread` makes for what `play` asks fail once, but for few that only a rare
+/// coincidence brings: in the short run with one of the errors, each call with another; with all of
+/// them in the long run. `always` are
 /// faults that are there all the time, and then it is the calls in `only` that matter.
 #[track_caller]
 fn each_call_fails_once(
@@ -169,30 +173,45 @@ fn each_call_fails_once(
     // What it asks for the first time only is left to others.
     play(Part::Prepare);
     play(Part::Sound);
-    play(Part::Prepare);
-    let tracer = attach(&[]);
-    play(Part::Sound);
-    let mut steps = steps(&tracer.finished());
+    let mut record = || {
+        play(Part::Prepare);
+        let tracer = attach(&[]);
+        play(Part::Sound);
+        let steps = steps(&tracer.finished());
+        play(Part::Check);
+        play(Part::Sound);
+        steps
+    };
+    // What a coincidence brings is only in some of them.
+    let mut steps = record();
+    for others in [record(), record()] {
+        steps.retain(|step| others.contains(step));
+    }
     steps.retain(|step| only.is_empty() || only.contains(&&*step.call));
     assert!(steps.len() > 2, "only {steps:?}");
-    let (mut tried, mut failed) = (0, 0);
+    let (mut failed, mut missed) = (0, Vec::new());
     for (n, Step { call, turn }) in steps.iter().enumerate() {
         let some = &FAULTS[n % FAULTS.len()..][..1];
         for fault in if long() { &FAULTS[..] } else { some } {
-            play(Part::Prepare);
-            let tracer = attach(&[&format!("inject={call}:error={fault}:when={turn}")]);
-            play(Part::Faulty);
-            let trace = tracer.finished();
-            let hit = |line: &&str| line.contains("INJECTED") && line.contains(fault);
-            println!("{call} {turn} {fault}: {}", trace.lines().find(hit).unwrap_or("-"));
-            play(Part::Check);
-            play(Part::Sound);
-            tried += 1;
-            failed += usize::from(trace.lines().any(|line| hit(&line)));
+            // A name that was taken in the first run and is free in another makes some calls less.
+            let fails = (0..ATTEMPTS).any(|_| {
+                play(Part::Prepare);
+                let tracer = attach(&[&format!("inject={call}:error={fault}:when={turn}")]);
+                play(Part::Faulty);
+                let trace = tracer.finished();
+                let hit = |line: &&str| line.contains("INJECTED") && line.contains(fault);
+                println!("{call} {turn} {fault}: {}", trace.lines().find(hit).unwrap_or("-"));
+                play(Part::Check);
+                play(Part::Sound);
+                trace.lines().any(|line| hit(&line))
+            });
+            match fails {
+                true => failed += 1,
+                false => missed.push((call, turn, fault)),
+            }
         }
     }
-    // A name that was taken in the first run and is free in another makes some calls less.
-    assert!(failed * 4 >= tried * 3, "only {failed} of {tried} calls failed");
+    assert!(missed.len() * 20 <= failed, "{missed:?} never failed");
     println!("{thread}: {failed} faults at {} calls", steps.len());
 }
 
@@ -292,7 +311,11 @@ fn photos_are_whole_or_refused(faults: (&[&str], &[&str])) {
     server.get("/gallery").expect(200);
     let fds = server.fds();
     each_call_fails_once(&server, WRITING, faults, |part| match part {
-        Part::Prepare => {}
+        // What has just changed is read again.
+        Part::Prepare => {
+            let list = server.folder().write("list", format!("{kept}\n"));
+            fs::rename(list, anna.pic.join(".keep")).unwrap();
+        }
         Part::Faulty => anna.press(true),
         Part::Check => {
             anna.check(2); // beside the kept one, and others that a fault may have added
