@@ -4,8 +4,9 @@
 //! after the other, started by the first who needs it. What came of it is remembered, so that it
 //! is worked out once for all requests of a browser: not the password, but two keyed hashes of what
 //! was sent, which are of no use to anybody else. Who guesses has to wait longer after each wrong
-//! guess, also when he knows another password; who is remembered does not, wherever he comes from. A wait is never cut short to make
-//! room for another's: when all places are taken, the addresses that have none count as one.
+//! guess, also when he knows another password; who is remembered does not, wherever he comes from.
+//! A wait is never cut short to make room for another's: when all places are taken, the addresses
+//! that have none count as one.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};

@@ -77,6 +77,8 @@ pub const FRAMES_NOT_PAST: usize = 4;
 pub const MEMORY_SHARE: u64 = 16;
 /// …but at least this.
 pub const SHARE_BYTES_MIN: usize = 2 * 1024 * 1024;
+/// Who has made us hold less than this need not give it back.
+pub const TRIM_BYTES_MIN: usize = 256 * 1024;
 /// A silent connection is asked after this long whether its other end is still there…
 pub const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 /// …and again this often, until the kernel (after nine times) gives it up.

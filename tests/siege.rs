@@ -34,8 +34,9 @@ const KEPT: f64 = 0.95;
 const DELAY_MAX: f64 = 0.3;
 /// Attempts for a machine that has no time for a viewer.
 const ATTEMPTS: usize = 6;
-/// Memory that the allocator may keep, in pieces, of what was in use at once; in all attacks
-/// together, which are tens of thousands of connections.
+/// Memory that may be kept of what was in use at once, in all attacks together, which are tens of
+/// thousands of connections: what is less than `TRIM_BYTES_MIN` is not given back, and the allocator
+/// keeps pieces.
 const MEMORY_KIB: u64 = 1024;
 
 /// How long an attack goes on.

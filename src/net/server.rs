@@ -45,7 +45,7 @@ use crate::http::response::{Response, Status};
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_MAX, CAMERA_DESCRIPTORS_MAX, CHUNK_BYTES_MIN, END_TIME_MAX, EVENTS_MAX,
     HELD_BYTES_MAX, INBOX_BYTES_MAX, MEMORY_SHARE, PAST_BYTES_MAX, READ_BYTES, REFUSALS_MAX,
-    SHARE_BYTES_MIN, SPARE_DESCRIPTORS, SPARE_SEATS, TURNS_MAX,
+    SHARE_BYTES_MIN, SPARE_DESCRIPTORS, SPARE_SEATS, TRIM_BYTES_MIN, TURNS_MAX,
 };
 use crate::memory;
 use crate::route::Hosts;
@@ -527,7 +527,7 @@ impl<W: World> Server<W> {
     /// Give memory back after a crowd that made us hold much has gone.
     fn trim(&mut self) {
         self.held_peak = self.held_peak.max(self.held);
-        if self.held_peak > SHARE_BYTES_MIN && self.held < self.held_peak / 4 {
+        if self.held_peak > TRIM_BYTES_MIN && self.held < self.held_peak / 4 {
             self.held_peak = self.held;
             memory::trim();
         }

@@ -76,6 +76,8 @@ struct Town {
     start: Instant,
     /// Since then.
     elapsed: Duration,
+    /// By so much is the wall clock ahead of 1970 and `elapsed`.
+    ahead: Duration,
     guests: Vec<Guest>,
     /// Guests so far.
     guests_ever: usize,
@@ -123,6 +125,10 @@ impl Town {
         self.start + self.elapsed
     }
 
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.ahead + self.elapsed
+    }
+
     /// Something happens, or not.
     fn act(&mut self) {
         match self.chance.below(16) {
@@ -161,6 +167,8 @@ impl Town {
             1 => self.disk_hangs = !self.disk_hangs,
             2 => self.woken = true,
             3 => self.show(Picture::NoSignal { reason: "it is gone".into() }),
+            // Somebody sets it, also back; by decades.
+            4 => self.ahead = Duration::from_secs(self.chance.below(1 << 31) as u64),
             _ => {}
         }
     }
@@ -206,7 +214,7 @@ impl Town {
 
     fn show(&mut self, shown: Picture) {
         self.number += 1;
-        let (now, wall) = (self.now(), SystemTime::UNIX_EPOCH + self.elapsed);
+        let (now, wall) = (self.now(), self.wall());
         let bytes = picture(self.number, self.frame_bytes);
         self.camera.publish(Frame::new(
             self.number,
@@ -263,7 +271,7 @@ impl World for Gateway {
 
     fn now(&self) -> Now {
         let town = self.0.borrow();
-        Now { instant: town.now(), wall: SystemTime::UNIX_EPOCH + town.elapsed }
+        Now { instant: town.now(), wall: town.wall() }
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
@@ -349,6 +357,7 @@ impl Trial {
             chance,
             start,
             elapsed: Duration::ZERO,
+            ahead: Duration::ZERO,
             guests: Vec::new(),
             guests_ever: 0,
             doors: Default::default(),
