@@ -338,6 +338,8 @@ pub const SCANS_MAX: u32 = 200;
 pub const FOLDER_STAMP_TIME: Duration = Duration::from_secs(3);
 /// Bytes of the list of photos that are kept.
 pub const KEEP_BYTES_MAX: u64 = PHOTOS_MAX as u64 * 30;
+/// Bytes of a copy of that list, or of the settings, with the checksum in front.
+pub const COPY_BYTES_MAX: u64 = KEEP_BYTES_MAX + SETTINGS_BYTES_MAX;
 /// The shortest time between two interval photos.
 pub const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The longest one.

@@ -11,7 +11,7 @@
 //! it is called.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,14 +20,13 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat, statvfs, unlinkat};
 use rustix::io::Errno;
 
-use super::photo::{PhotoName, look, open_file, open_folder, replace_for_good, sync_folder};
-use super::thumbnail;
+use super::photo::{PhotoName, look, open_folder, sync_folder};
+use super::{durable, thumbnail};
 use crate::error::{Error, Reason, Result};
 use crate::limits::{FOLDER_STAMP_TIME, KEEP_BYTES_MAX, PHOTOS_MAX};
 
 /// The names of photos that making room spares, one a line.
 const KEEP: &str = ".keep";
-const NEW_KEEP: &str = ".new-keep";
 
 #[derive(Debug)]
 pub struct Album {
@@ -191,6 +190,12 @@ impl Album {
         Ok(removal)
     }
 
+    /// Bring the list of those kept to its last state, if a power cut came between.
+    pub fn restore_kept(&self) -> Result<()> {
+        let restored = open_folder(&self.path).and_then(|folder| durable::restore(&folder, KEEP));
+        restored.map_err(|source| Error::new("restore", self.path.join(KEEP).display(), source))
+    }
+
     /// Mark photos as kept, or no longer; how many were there to be marked.
     pub fn keep(&self, names: &[PhotoName], keep: bool) -> Result<usize> {
         let failed = |source| Error::new("write", self.path.join(KEEP).display(), source);
@@ -211,7 +216,7 @@ impl Album {
         };
         let text: String = kept.iter().map(|name| format!("{name}\n")).collect();
         let folder = open_folder(&self.path).map_err(failed)?;
-        replace_for_good(&folder, NEW_KEEP, KEEP, text.as_bytes()).map_err(failed)?;
+        durable::replace(&folder, KEEP, text.as_bytes()).map_err(failed)?;
         let mut seen = self.lock();
         (seen.kept, seen.keep) = (kept, None);
         Ok(count)
@@ -335,12 +340,7 @@ fn stamp(stat: &Stat) -> Stamp {
 
 /// Lines that are no photo's name, in whatever coding, are somebody's notes.
 fn read_keep(folder: &OwnedFd) -> io::Result<BTreeSet<PhotoName>> {
-    let file = match open_file(folder, KEEP) {
-        Err(Errno::NOENT) => return Ok(BTreeSet::new()),
-        other => other?,
-    };
-    let mut bytes = Vec::new();
-    file.take(KEEP_BYTES_MAX).read_to_end(&mut bytes)?;
+    let bytes = durable::read(folder, KEEP, KEEP_BYTES_MAX)?.unwrap_or_default();
     let lines = bytes.split(|byte| *byte == b'\n').flat_map(std::str::from_utf8);
     Ok(lines.filter_map(|line| PhotoName::parse(line.trim())).collect())
 }

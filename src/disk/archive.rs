@@ -167,6 +167,13 @@ impl Archive {
     }
 }
 
+/// The CRC-32 of these bytes.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = Crc32::new();
+    crc.update(bytes);
+    crc.checksum()
+}
+
 /// Those of `names` that are there. One that the disk does not tell of is an error: left out, it
 /// would be missed only when the others are deleted.
 fn entries(pic: &Path, names: &[PhotoName]) -> Result<Vec<Entry>> {

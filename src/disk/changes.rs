@@ -55,6 +55,9 @@ impl Work<Change> for Changes {
         if let Err(error) = photo::check_writable(path) {
             return log::warn!("{error}");
         }
+        if let Err(error) = self.album.restore_kept() {
+            log::warn!("{error}");
+        }
         match photo::sweep(path) {
             Ok(0) => {}
             Ok(count) => log::info!("{count} photos that a crash left unfinished were removed"),

@@ -15,6 +15,7 @@ mod album;
 mod archive;
 mod changes;
 mod controls;
+mod durable;
 pub mod folder;
 mod gallery;
 #[cfg(test)]

@@ -271,21 +271,9 @@ pub fn look(folder: &OwnedFd, name: PhotoName) -> rustix::io::Result<Option<Stat
     }
 }
 
-/// Put a small file with these bytes in the place of `name`, to last: after a power cut it is the
-/// old one or the new one, and after `Ok` the new one. In between there is a file `scratch`.
-pub fn replace_for_good(
-    folder: &OwnedFd,
-    scratch: &str,
-    name: &str,
-    bytes: &[u8],
-) -> io::Result<()> {
-    let fill = |file: &mut File| file.write_all(bytes).and_then(|()| file.sync_all());
-    replace(folder, scratch, name, fill)?.sync_all()?; // once more at its new name, for FAT
-    sync_folder(folder)
-}
-
 /// Put a small file that `fill` writes in the place of `name`, so that at any time it is the old
-/// one or the new one. Until then it is called `scratch`, and on `Err` it goes. It is given back.
+/// one or the new one (but after a power cut: `durable`). Until then it is called `scratch`, and on
+/// `Err` it goes. It is given back.
 pub fn replace(
     folder: &OwnedFd,
     scratch: &str,

@@ -2,13 +2,14 @@
 //! start, replaced whole at each change. What it has of other cameras and unknown controls stays.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::photo::{open_file, open_folder, replace_for_good};
+use super::durable;
+use super::photo::open_folder;
 use crate::control::Kept;
 use crate::error::{Error, Result};
 use crate::limits::SETTINGS_BYTES_MAX;
@@ -39,10 +40,11 @@ impl SettingsFile {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new(".")).to_owned();
         let opened = open_folder(&folder).map_err(failed)?;
-        let kept = match open_file(&opened, &name) {
-            Err(Errno::NOENT) => Kept::default(),
-            found => read(found.map_err(|errno| failed(errno.into()))?).map_err(failed)?,
-        };
+        if let Err(error) = durable::restore(&opened, &name) {
+            log::debug!("restore {}: {error}", path.display());
+        }
+        let text = durable::read(&opened, &name, SETTINGS_BYTES_MAX + 1).map_err(failed)?;
+        let kept = text.map_or(Ok(Kept::default()), |text| read(&text)).map_err(failed)?;
         Ok(SettingsFile { path, folder, name, kept })
     }
 
@@ -60,21 +62,18 @@ impl SettingsFile {
             let reason = "it would be larger than 1 MiB".to_owned();
             return Err(Error::found("write", self.path.display(), reason));
         }
-        let scratch = format!(".{}.new", self.name);
         let saved = open_folder(&self.folder)
-            .and_then(|folder| replace_for_good(&folder, &scratch, &self.name, &text));
+            .and_then(|folder| durable::replace(&folder, &self.name, &text));
         saved.map_err(|source| Error::new("write", self.path.display(), source))
     }
 }
 
-fn read(file: File) -> io::Result<Kept> {
-    let mut text = Vec::new();
-    file.take(SETTINGS_BYTES_MAX + 1).read_to_end(&mut text)?;
+fn read(text: &[u8]) -> io::Result<Kept> {
     if text.len() as u64 > SETTINGS_BYTES_MAX {
         return Err(io::Error::other("it is larger than 1 MiB: mend it or move it away"));
     }
     let broken = |reason| io::Error::other(format!("{reason}: mend it or move it away"));
-    Kept::from_text(&text).map_err(broken)
+    Kept::from_text(text).map_err(broken)
 }
 
 #[cfg(test)]

@@ -173,12 +173,17 @@ impl Drop for UsbCamera {
     }
 }
 
-/// Sets one of vivid's controls, or presses it if it is a button: `NAME=VALUE`.
+/// Sets one of vivid's controls, or presses it if it is a button: `NAME=VALUE`. It may be on its way
+/// back from another fault.
 #[track_caller]
 pub fn vivid(control: &str) {
-    let node = nodes("vivid").pop().expect("vivid has a node");
-    let node = node.to_str().expect("a plain path");
-    v4l2_ctl(&["-d", node, "-c", control]).expect("set vivid's control");
+    let mut said = "vivid has no node".to_owned();
+    let set = || {
+        let node = nodes("vivid").pop()?;
+        let node = node.to_str().expect("a plain path");
+        v4l2_ctl(&["-d", node, "-c", control]).map_err(|error| said = error).ok()
+    };
+    assert!(until(PATIENCE, set).is_some(), "set vivid's control: {said}");
 }
 
 /// Runs `v4l2-ctl`; what it says is the error of one that fails.

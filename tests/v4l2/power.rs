@@ -72,10 +72,17 @@ fn try_cuts(kind: &str, mkfs: &str, options: &[&str]) {
     );
     assert_eq!(marks.len(), promises.len(), "the record is not whole");
 
-    // Half of them right after an answer.
+    // Half of them right after an answer, and a quarter while the list of those kept is replaced.
+    let lists: Vec<usize> = (1..marks.len())
+        .filter(|answer| promises[*answer].kept != promises[answer - 1].kept)
+        .collect();
     let mut places: Vec<usize> = (0..cuts)
-        .map(|cut| match cut % 2 {
-            0 => marks[chance.below(marks.len())],
+        .map(|cut| match cut % 4 {
+            0 | 2 => marks[chance.below(marks.len())],
+            1 if !lists.is_empty() => {
+                let answer = lists[chance.below(lists.len())];
+                marks[answer - 1] + chance.below(marks[answer] - marks[answer - 1])
+            }
             _ => marks[0] + chance.below(entries.len() - marks[0]),
         })
         .collect();
@@ -277,11 +284,12 @@ fn check(kind: &str, image: &[u8], before: &Promise, after: &Promise) -> usize {
     disk.write_all(image).expect("write the disk");
     disk.sync_all().expect("write the disk through");
     drop(disk);
+    let mut repaired = String::new();
     if kind == "vfat" {
         // FAT has no journal: it is repaired before it is mounted, as at every start of a machine.
         let repair = Command::new("fsck.vfat").args(["-a", CUT]).output().expect("start fsck.vfat");
-        let said = String::from_utf8_lossy(&repair.stdout);
-        assert!(matches!(repair.status.code(), Some(0 | 1)), "{}: {said}", repair.status);
+        repaired = String::from_utf8_lossy(&repair.stdout).into_owned();
+        assert!(matches!(repair.status.code(), Some(0 | 1)), "{}: {repaired}", repair.status);
     }
     let folder = Folder::new();
     tool("mount", &["-t", kind, CUT, folder.arg()]);
@@ -289,6 +297,7 @@ fn check(kind: &str, image: &[u8], before: &Promise, after: &Promise) -> usize {
     if kind == "vfat" && pic.exists() {
         fs::write(pic.join(EMPTY), "").expect("write a file"); // it must be swept, as nobody's
     }
+    let there = names(&pic);
     let thumbnails = names(&pic.join(".thumbnails"));
     let server = serving(&pic);
     // It is saved behind the sweep of what was half written.
@@ -310,7 +319,12 @@ fn check(kind: &str, image: &[u8], before: &Promise, after: &Promise) -> usize {
     try_decode(&fs::read(pic.join(&fresh)).expect("the new photo")).expect("a whole photo");
     let kept = fs::read_to_string(pic.join(".keep")).unwrap_or_default();
     let kept: BTreeSet<String> = kept.lines().map(str::to_owned).collect();
-    assert!(kept == before.kept || kept == after.kept, "kept: {kept:?}, not {:?}", before.kept);
+    assert!(
+        kept == before.kept || kept == after.kept,
+        "kept: {kept:?}, not {:?} or {:?}; there was {there:?}; {repaired}",
+        before.kept,
+        after.kept
+    );
     for name in thumbnails.iter().filter(|name| found.contains(*name)).rev().take(3) {
         let thumbnail = server.get(&format!("/thumb/{name}")).expect(200).body;
         let decoded = try_decode(&thumbnail);
