@@ -32,7 +32,7 @@ use super::{
 /// From the device's health to live frames; 3 s are promised.
 const BACK_TIME_MAX: Duration = Duration::from_secs(15);
 /// What memory may grow by from the third quarter to the last one.
-const GROWTH_KIB_MAX: u64 = 512;
+const GROWTH_KIB_MAX: u64 = 128;
 /// A frame that is larger than the driver's buffers.
 const TOO_LARGE: u32 = 700_000;
 
