@@ -788,7 +788,9 @@ impl Scaler {
         let mut out = OutputBuf::borrowed(&mut self.encoder.jpeg);
         forgive(Transformer::new()?.transform(&transform, jpeg, &mut out))?;
         let mut baked = out.to_vec();
-        mend_whole(&mut baked, turn.inverse()).map_err(Failed::Broken)?;
+        // EXIF data between two scans say nothing to anybody, and now they stand in front.
+        let said = orientation(&baked);
+        mend_whole(&mut baked, said.inverse()).map_err(Failed::Broken)?;
         Ok(baked)
     }
 

@@ -373,7 +373,9 @@ impl Operator {
 
     /// False when the house ends.
     fn wait_for_demand(&mut self) -> bool {
-        memory::unmap_code(); // most of what ran was for the start, or for a session that is over
+        // Most of what ran was for the start, or for a session that is over.
+        memory::unmap_code();
+        memory::trim();
         loop {
             self.slot.clear_nudge();
             if self.slot.stopping() {
