@@ -348,27 +348,11 @@ fn read_keep(folder: &OwnedFd) -> io::Result<BTreeSet<PhotoName>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::scratch::Scratch;
     use std::fs;
 
-    /// A folder of its own, gone with the test.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Scratch {
-            let path = std::env::temp_dir().join(format!("album-{name}-{}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Scratch(path)
-        }
-
-        fn put(&self, name: &str) {
-            fs::write(self.0.join(name), name).unwrap();
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    fn put(folder: &Scratch, name: &str) {
+        fs::write(folder.path().join(name), name).unwrap();
     }
 
     fn photo(name: &str) -> PhotoName {
@@ -405,16 +389,16 @@ mod tests {
 
     #[test]
     fn photos_are_ordered_by_name_and_those_just_saved_are_the_newest() {
-        let folder = Scratch::new("order");
-        let album = Album::new(folder.0.clone());
+        let folder = Scratch::new("album-order");
+        let album = Album::new(folder.path().to_owned());
         expect(&album, &[]);
         for name in [OLD, OLDER, TWIN, "note.txt", ".new-1-0", "2026-01-01_00-00-00.jpeg"] {
-            folder.put(name);
+            put(&folder, name);
         }
-        fs::create_dir(folder.0.join("2026-01-02_00-00-00.jpg")).unwrap();
-        std::os::unix::fs::symlink(OLD, folder.0.join("2026-01-03_00-00-00.jpg")).unwrap();
+        fs::create_dir(folder.path().join("2026-01-02_00-00-00.jpg")).unwrap();
+        std::os::unix::fs::symlink(OLD, folder.path().join("2026-01-03_00-00-00.jpg")).unwrap();
         expect(&album, &[OLD, OLDER, TWIN]);
-        folder.put(PAST);
+        put(&folder, PAST);
         album.add(Photo { name: photo(PAST), bytes: PAST.len() as u64 });
         expect(&album, &[PAST, OLD, OLDER, TWIN]);
         let newest = album.place(None).unwrap().unwrap();
@@ -423,8 +407,8 @@ mod tests {
             (photo(PAST), None, Some(photo(OLD)))
         );
         // Somebody else puts one there, and takes one away.
-        fs::remove_file(folder.0.join(OLD)).unwrap();
-        folder.put("2027-01-01_00-00-00.jpg");
+        fs::remove_file(folder.path().join(OLD)).unwrap();
+        put(&folder, "2027-01-01_00-00-00.jpg");
         expect(&album, &[PAST, "2027-01-01_00-00-00.jpg", OLDER, TWIN]);
         let twin = album.place(Some(photo(TWIN))).unwrap().unwrap();
         assert_eq!((twin.newer, twin.older), (Some(photo(OLDER)), None));
@@ -433,13 +417,13 @@ mod tests {
 
     #[test]
     fn marks_last_and_go_with_their_photo() {
-        let folder = Scratch::new("keep");
-        let album = Album::new(folder.0.clone());
-        folder.put(OLD);
-        folder.put(TWIN);
+        let folder = Scratch::new("album-keep");
+        let album = Album::new(folder.path().to_owned());
+        put(&folder, OLD);
+        put(&folder, TWIN);
         assert_eq!(album.keep(&[photo(OLD), photo(TWIN), photo(PAST)], true).unwrap(), 2);
         let kept = || -> BTreeSet<PhotoName> {
-            let excerpt = Album::new(folder.0.clone()).excerpt(0, 9).unwrap();
+            let excerpt = Album::new(folder.path().to_owned()).excerpt(0, 9).unwrap();
             excerpt.photos.into_iter().filter(|(_, kept)| *kept).map(|(name, _)| name).collect()
         };
         assert_eq!(kept(), BTreeSet::from([photo(TWIN), photo(OLD)]));
@@ -447,27 +431,27 @@ mod tests {
         assert_eq!(kept(), BTreeSet::from([photo(OLD)]));
         let removal = album.remove(&[photo(OLD), photo(PAST)]).unwrap();
         assert_eq!((removal.removed, removal.absent), (vec![photo(OLD)], vec![photo(PAST)]));
-        folder.put(OLD);
+        put(&folder, OLD);
         assert!(kept().is_empty(), "another photo of that name is not marked");
         let notes = [TWIN.as_bytes(), b"\n# caf\xe9\r\n  ", OLD.as_bytes(), b"\nx"].concat();
-        fs::write(folder.0.join(".keep"), notes).unwrap();
+        fs::write(folder.path().join(".keep"), notes).unwrap();
         assert_eq!(kept(), BTreeSet::from([photo(TWIN), photo(OLD)]));
-        fs::remove_file(folder.0.join(".keep")).unwrap();
-        fs::create_dir(folder.0.join(".keep")).unwrap();
-        let album = Album::new(folder.0.clone());
+        fs::remove_file(folder.path().join(".keep")).unwrap();
+        fs::create_dir(folder.path().join(".keep")).unwrap();
+        let album = Album::new(folder.path().to_owned());
         assert!(album.may_go().is_err() && album.keep(&[photo(OLD)], true).is_err());
         assert_eq!(album.excerpt(0, 9).unwrap().total, 2, "to look is harmless");
     }
 
     #[test]
     fn a_folder_that_is_not_there_has_no_photos() {
-        let folder = Scratch::new("gone");
-        let album = Album::new(folder.0.join("pic"));
+        let folder = Scratch::new("album-gone");
+        let album = Album::new(folder.path().join("pic"));
         expect(&album, &[]);
         assert_eq!(album.place(None).unwrap(), None);
         let removal = album.remove(&[photo(OLD)]).unwrap();
         assert_eq!(removal.absent, [photo(OLD)]);
-        fs::write(folder.0.join("pic"), "a file").unwrap();
+        fs::write(folder.path().join("pic"), "a file").unwrap();
         assert!(album.excerpt(0, 1).is_err());
     }
 }

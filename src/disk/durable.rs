@@ -36,7 +36,8 @@ pub fn read(folder: &OwnedFd, name: &str, most: u64) -> io::Result<Option<Vec<u8
 pub fn replace(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
     restore(folder, name)?; // the copy that counts now may not be touched
     let copy = copy_of(name);
-    let replaced = put(folder, &copy, &[&seal(bytes), bytes]).and_then(|()| restore(folder, name));
+    let copied = put(folder, &copy, &[&seal(bytes), bytes]);
+    let replaced = copied.and_then(|()| settle(folder, name, bytes));
     if replaced.is_err() {
         let _ = unlinkat(folder, &copy, AtFlags::empty());
     }
@@ -45,8 +46,15 @@ pub fn replace(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
 
 /// Put a copy that counts in the file's place.
 pub fn restore(folder: &OwnedFd, name: &str) -> io::Result<()> {
-    let Some(bytes) = read_copy(folder, name)? else { return Ok(()) };
-    put(folder, name, &[&bytes])?;
+    match read_copy(folder, name)? {
+        None => Ok(()),
+        Some(bytes) => settle(folder, name, &bytes),
+    }
+}
+
+/// Give the file its copy's bytes; then the copy goes.
+fn settle(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
+    put(folder, name, &[bytes])?;
     unlinkat(folder, copy_of(name), AtFlags::empty())?;
     // What was its place on the medium may be another's before its name is gone from there.
     sync_folder(folder)
@@ -92,38 +100,13 @@ fn read_file(folder: &OwnedFd, name: &str, most: u64) -> io::Result<Option<Vec<u
 mod tests {
     use super::*;
     use crate::disk::photo::open_folder;
+    use crate::disk::scratch::Scratch;
     use std::fs;
-    use std::path::PathBuf;
-
-    /// A folder of its own, gone with the test.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Scratch {
-            let path = std::env::temp_dir().join(format!("durable-{name}-{}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Scratch(path)
-        }
-
-        fn names(&self) -> Vec<String> {
-            let entries = fs::read_dir(&self.0).unwrap();
-            let mut names: Vec<String> =
-                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-            names.sort();
-            names
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     #[test]
     fn a_file_is_replaced_and_nothing_else_is_left() {
-        let scratch = Scratch::new("replaced");
-        let folder = open_folder(&scratch.0).unwrap();
+        let scratch = Scratch::new("durable-replaced");
+        let folder = open_folder(scratch.path()).unwrap();
         assert_eq!(read(&folder, ".keep", 99).unwrap(), None);
         for bytes in ["one", "", "three"] {
             replace(&folder, ".keep", bytes.as_bytes()).unwrap();
@@ -135,25 +118,26 @@ mod tests {
 
     #[test]
     fn a_whole_copy_counts_and_takes_the_files_place() {
-        let scratch = Scratch::new("copy");
-        let folder = open_folder(&scratch.0).unwrap();
-        fs::write(scratch.0.join(".keep"), "hal").unwrap();
-        fs::write(scratch.0.join(".keep.copy"), [&seal(b"whole")[..], b"whole"].concat()).unwrap();
+        let scratch = Scratch::new("durable-copy");
+        let folder = open_folder(scratch.path()).unwrap();
+        fs::write(scratch.path().join(".keep"), "hal").unwrap();
+        fs::write(scratch.path().join(".keep.copy"), [&seal(b"whole")[..], b"whole"].concat())
+            .unwrap();
         assert_eq!(read(&folder, ".keep", 99).unwrap().unwrap(), b"whole");
         restore(&folder, ".keep").unwrap();
-        assert_eq!(fs::read(scratch.0.join(".keep")).unwrap(), b"whole");
+        assert_eq!(fs::read(scratch.path().join(".keep")).unwrap(), b"whole");
         assert_eq!(scratch.names(), [".keep"]);
     }
 
     /// Cut off by the repair of a FAT, or with another file's bytes.
     #[test]
     fn a_copy_that_is_not_whole_does_not_count() {
-        let scratch = Scratch::new("torn");
-        let folder = open_folder(&scratch.0).unwrap();
-        fs::write(scratch.0.join(".keep"), "old").unwrap();
+        let scratch = Scratch::new("durable-torn");
+        let folder = open_folder(scratch.path()).unwrap();
+        fs::write(scratch.path().join(".keep"), "old").unwrap();
         let whole = [&seal(b"whole")[..], b"whole"].concat();
         for torn in [&b""[..], &whole[..4], &whole[..whole.len() - 1], &[0xff; 99]] {
-            fs::write(scratch.0.join(".keep.copy"), torn).unwrap();
+            fs::write(scratch.path().join(".keep.copy"), torn).unwrap();
             assert_eq!(read(&folder, ".keep", 99).unwrap().unwrap(), b"old");
             restore(&folder, ".keep").unwrap();
             replace(&folder, ".keep", b"old").unwrap();

@@ -27,6 +27,8 @@ pub mod page;
 pub mod photo;
 mod photos;
 mod plot;
+#[cfg(test)]
+mod scratch;
 mod settings;
 mod site;
 mod status;

@@ -80,6 +80,7 @@ fn read(text: &[u8]) -> io::Result<Kept> {
 mod tests {
     use super::*;
     use crate::control::{Setting, Settings, Value};
+    use crate::disk::scratch::Scratch;
     use std::os::unix::fs::symlink;
 
     fn settings(id: u32) -> Settings {
@@ -88,8 +89,8 @@ mod tests {
 
     #[test]
     fn settings_are_read_back_and_a_broken_file_is_left_alone() {
-        let folder = std::env::temp_dir().join(format!("settings-{}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
+        let scratch = Scratch::new("settings");
+        let folder = scratch.path();
         let (path, link) = (folder.join("kept.json"), folder.join("link.json"));
         assert!(SettingsFile::open(&path).unwrap().kept().is_empty(), "there is none yet");
         symlink("kept.json", &link).unwrap();
@@ -118,8 +119,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\n  broken");
         fs::write(&path, vec![b' '; SETTINGS_BYTES_MAX as usize + 1]).unwrap();
         assert!(SettingsFile::open(&path).unwrap_err().to_string().contains("1 MiB"));
-        assert!(SettingsFile::open(&folder).is_err(), "a folder is no file");
+        assert!(SettingsFile::open(folder).is_err(), "a folder is no file");
         assert!(SettingsFile::open(&folder.join("no/kept.json")).is_err(), "no such folder");
-        fs::remove_dir_all(folder).unwrap();
     }
 }
