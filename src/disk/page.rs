@@ -138,10 +138,7 @@ fn name_headings(events: &mut [Event]) -> Option<String> {
             Event::End(TagEnd::Heading(_)) => {
                 let Some(start) = start.take() else { continue };
                 let text = text_of(&events[start..at]);
-                let anchor = anchor_of(&text);
-                let times = used.entry(anchor.clone()).or_default();
-                let id = if *times == 0 { anchor } else { format!("{anchor}-{times}") };
-                *times += 1;
+                let id = only(anchor_of(&text), &mut used);
                 if let Event::Start(Tag::Heading { id: place, level, .. }) = &mut events[start] {
                     debug_assert!(*level <= HeadingLevel::H6);
                     *place = Some(CowStr::from(id));
@@ -152,6 +149,20 @@ fn name_headings(events: &mut [Event]) -> Option<String> {
         }
     }
     title
+}
+
+/// The anchor, with the first number behind it that makes it the only one of its note. `used` has
+/// the last number behind each.
+fn only(anchor: String, used: &mut HashMap<String, usize>) -> String {
+    let mut id = anchor.clone();
+    let mut number = used.get(&anchor).copied().unwrap_or(0);
+    while used.contains_key(&id) {
+        number += 1;
+        id = format!("{anchor}-{number}");
+    }
+    used.insert(anchor, number);
+    used.entry(id.clone()).or_insert(0);
+    id
 }
 
 fn text_of(events: &[Event]) -> String {
@@ -212,6 +223,10 @@ mod tests {
         assert_eq!(title.as_deref(), Some("A"));
         for part in ["<h2 id=\"a\">", "<h2 id=\"a-1\">", "<h1 id=\"section\">"] {
             assert!(html.contains(part), "{html}");
+        }
+        let twins = render("# A\n\n# A\n\n# A-1\n\n# A\n\n# A-1").1;
+        for id in ["a", "a-1", "a-1-1", "a-2", "a-1-2"] {
+            assert_eq!(twins.matches(&format!("id=\"{id}\"")).count(), 1, "{id}: {twins}");
         }
         assert_eq!(render("no heading").0, None);
         let quoted = render("# a\" onclick=\"x").1;

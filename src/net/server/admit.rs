@@ -51,7 +51,7 @@ impl<W: World> Server<W> {
                     .field("WWW-Authenticate", "Basic realm=\"pistream\", charset=\"UTF-8\"")
             }
             Verdict::Later(wait) => {
-                let seconds = wait.as_secs() + 1;
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 let sentence = "Too many wrong passwords; try again later.";
                 Response::sentence(Status::TooManyRequests, sentence)
                     .field("Retry-After", seconds.to_string())
