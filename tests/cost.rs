@@ -108,6 +108,8 @@ fn a_frame_costs_few_instructions_and_each_viewer_fewer() {
     if !util::long() {
         return;
     }
+    let optimized = std::env::var_os("PISTREAM_BIN").is_some() || !cfg!(debug_assertions);
+    assert!(optimized, "PISTREAM_BIN has to name the release program");
     let mut counted = Counted::start();
     let first = Viewer::watch(&counted.server);
     let one = counted.per_frame(&first);
