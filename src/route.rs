@@ -61,7 +61,7 @@ pub struct Plan {
 
 /// Work out what `request` asks of a house with so many cameras.
 pub fn route(request: &Request, hosts: &Hosts, cameras: usize) -> Action {
-    if !request.host.as_deref().is_none_or(|host| hosts.allow(host)) {
+    if !hosts.are_asked(request) {
         let sentence = "This site is not known by that name. If it should be, start pistream \
              with --host-name and the name.";
         return Action::Reply(Response::sentence(Status::Misdirected, sentence));
@@ -404,6 +404,11 @@ impl Hosts {
     pub fn new(names: &[String], own: &str) -> Hosts {
         let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         Hosts { names, own: own.to_ascii_lowercase() }
+    }
+
+    /// Whether a request is for one of these names, or for none.
+    pub fn are_asked(&self, request: &Request) -> bool {
+        request.host.as_deref().is_none_or(|host| self.allow(host))
     }
 
     /// Whether a request that changes something comes from a page of this site, or from no page

@@ -8,7 +8,7 @@ use std::{fs, thread};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use util::client::ask;
-use util::{Client, Folder, PATIENCE, Reply, Server, Stream, command, get, one_line, run};
+use util::{Client, Folder, PATIENCE, Reply, Server, Stream, command, get, one_line, run, until};
 
 /// "secret" for anna, "guest" for otto, who is a viewer; bcrypt's lowest cost.
 fn password_file(folder: &Folder) -> String {
@@ -57,6 +57,10 @@ fn nothing_is_served_without_a_password_where_there_is_one() {
             let shown = format!("{path} {fields:?}: {}", reply.text());
             assert!([401, 429].contains(&reply.status), "{} {shown}", reply.status);
             assert!(reply.text().starts_with("This site wants") || reply.status == 429, "{shown}");
+        }
+        for method in ["HEAD", "POST", "DELETE"] {
+            let reply = request(&server, &format!("{method} {path}"), &["Content-Length: 0"]);
+            assert_eq!(reply.status, 401, "{method} {path}");
         }
     }
     let realm = "Basic realm=\"pistream\", charset=\"UTF-8\"";
@@ -153,6 +157,44 @@ fn a_password_is_worked_out_beside_the_loop_and_once() {
     (0..50).for_each(|_| drop(request(&server, "GET /app.css", &[ANNA]).expect(200)));
     let again = server.cpu() - begun;
     assert!(again < once / 2, "once {once:?}, fifty times more {again:?}");
+}
+
+/// A page of a name that somebody else let lead here once could tell a right password from a wrong
+/// one, and have its visitor wait for it.
+#[test]
+fn by_a_strange_name_no_password_is_tried() {
+    let folder = Folder::new();
+    let file = password_file(&folder);
+    let server = Server::start(&["--password-file", &file, "--camera", "test"]);
+    let ask_by = |host: &str, fields: &str| {
+        let head = format!("GET /status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}");
+        ask(server.addr(), format!("{head}\r\n\r\n").as_bytes()).status
+    };
+    for n in 0..10 {
+        assert_eq!(ask_by("evil.example", &wrong(n)), 421);
+    }
+    assert_eq!(ask_by("evil.example", ANNA), 421);
+    assert_eq!(ask_by("evil.example", "Accept: */*"), 421);
+    assert_eq!(ask_by("pi", &wrong(0)), 401, "nobody has to wait");
+    assert_eq!(ask_by("pi", ANNA), 200);
+}
+
+#[test]
+fn strangers_do_not_hear_why_there_is_no_picture() {
+    let folder = Folder::new();
+    let file = password_file(&folder);
+    let device = "/dev/video-that-is-not-there";
+    let secret = ["--password-file", &file, "--camera", device];
+    for (args, told) in [(&secret[..], false), (&secret[2..], true)] {
+        let server = Server::start(args);
+        let head = format!("GET /video_feed HTTP/1.1\r\nHost: pi\r\n{ANNA}\r\n\r\n");
+        let _viewer = Stream::ask(server.addr(), &head);
+        let ill =
+            || Some(request(&server, "GET /healthz", &[])).filter(|reply| reply.status == 503);
+        let text = until(PATIENCE, ill).expect("503").text();
+        assert!(text.starts_with("The camera gives no picture"), "{text}");
+        assert_eq!(text.contains(device), told, "{text}");
+    }
 }
 
 #[test]

@@ -16,7 +16,11 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use util::crowd::{Crowd, Viewer, connect, connect_slow, stuck};
-use util::{Chance, Client, Folder, PATIENCE, Part, Parts, Server, Stream, decode, median, until};
+use util::photos::photos_in;
+use util::{
+    Chance, Client, Folder, PATIENCE, Part, Parts, Server, Stream, command_by, decode, median,
+    until,
+};
 
 static TURN: RwLock<()> = RwLock::new(());
 
@@ -460,6 +464,60 @@ fn unfinished_bodies_are_bounded_in_all() {
     assert!(replies.contains(&503) && replies.contains(&405), "{replies:?}");
     drop(crowd);
     server.get("/").expect(200);
+}
+
+/// A thousand guests once held 27 MB together, each of them no more than anybody may.
+#[test]
+fn small_unfinished_bodies_are_bounded_in_all_and_the_oldest_go() {
+    let _turn = alone();
+    let server = start(&[]);
+    server.get("/").expect(200);
+    let before = server.rss_kib();
+    let half =
+        ["POST / HTTP/1.1\r\nHost: pi\r\nContent-Length: 12001\r\n\r\n", &"x".repeat(12_000)];
+    let mut crowd: Vec<Client> = Vec::new();
+    for _ in 0..1100 {
+        let mut client = Client::connect(server.addr());
+        client.send(half[0]);
+        client.send(half[1]);
+        crowd.push(client);
+    }
+    server.get("/").expect(200);
+    let grown = server.rss_kib().saturating_sub(before);
+    assert!((8 << 10..20 << 10).contains(&grown), "{grown} KiB more");
+    // Who came last may finish, and hears that this cannot be posted to.
+    let mut last = crowd.pop().expect("a crowd");
+    assert_eq!(last.send("x").reply().status, 405);
+    assert!(crowd[0].try_send("x").is_err() || crowd[0].try_reply(false).is_err(), "it is gone");
+    drop((crowd, last));
+    let back = || (server.rss_kib() < before + (4 << 10)).then_some(());
+    until(PATIENCE, back).expect("memory comes back");
+}
+
+/// Each download keeps a file open beside its socket; they once took the last descriptors.
+#[test]
+fn downloads_leave_descriptors_to_the_photos() {
+    let _turn = beside_others();
+    let site = Folder::new();
+    site.write("film.bin", vec![7; 8 << 20]);
+    let www = site.path().display().to_string();
+    let options = ["--camera", "test", "--listen", "127.0.0.1:0", "--www", &www, "--every", "1s"];
+    let server = Server::start_command(command_by("ulimit -n 64; exec \"$@\"", &options));
+    let photos = || photos_in(&server.folder().path().join("pic")).len();
+    until(PATIENCE, || (photos() > 0).then_some(())).expect("a first photo");
+    let slow = |_| {
+        let mut client = connect_slow(server.addr());
+        let _ = client.write_all(b"GET /film.bin HTTP/1.1\r\nHost: pi\r\n\r\n");
+        client
+    };
+    let crowd: Vec<TcpStream> = (0..60).map(slow).collect();
+    thread::sleep(Duration::from_secs(5));
+    let most = server.fds();
+    drop(crowd);
+    assert!(most >= 36, "{most} descriptors: they were not short");
+    let log = server.log();
+    assert!(!log.contains("Too many open files"), "{log}");
+    assert!(photos() >= 5, "{} photos", photos());
 }
 
 /// A log that nobody reads, as in a paused terminal, must not stop the picture.

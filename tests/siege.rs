@@ -564,6 +564,8 @@ impl Group {
             None => (root.join(name), "memory.max", ("memory.events", "oom_kill ")),
         };
         fs::create_dir(&path).ok()?;
+        // Not to be had everywhere; what is in it is no memory saved.
+        let _ = fs::write(path.join("memory.swap.max"), "0");
         let group = Group { path, limit, kills };
         group.limit("16M").then_some(group)
     }

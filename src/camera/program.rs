@@ -228,23 +228,24 @@ pub fn name(command: &str) -> String {
     name.chars().take(PROGRAM_NAME_CHARS_MAX).collect()
 }
 
-/// `text` without the passwords of the addresses in it (RFC 3986, section 3.2.1): it is shown to
-/// all who see the picture.
+/// `text` without what may be a password in the addresses in it (RFC 3986, sections 3.2.1 and 3.4):
+/// it is shown to all who see the picture.
 pub fn discreet(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
         let (before, behind) = rest.split_at(at + 3);
         out.push_str(before);
-        let ends = |c: char| c == '/' || c == '"' || c == '\'' || c.is_whitespace();
-        let authority = &behind[..behind.find(ends).unwrap_or(behind.len())];
-        rest = match authority.rfind('@') {
-            Some(user) => {
-                out.push_str("***");
-                &behind[user..]
-            }
-            None => behind,
-        };
+        let ends = |c: char| c == '"' || c == '\'' || c.is_whitespace();
+        let address = &behind[..behind.find(ends).unwrap_or(behind.len())];
+        let authority = &address[..address.find('/').unwrap_or(address.len())];
+        let begin = authority.rfind('@').inspect(|_| out.push_str("***")).unwrap_or(0);
+        let query = address[begin..].find('?').map_or(address.len(), |at| begin + at);
+        out.push_str(&discreet(&address[begin..query])); // "concat:http://…|http://…"
+        if query < address.len() {
+            out.push_str("?***");
+        }
+        rest = &behind[address.len()..];
     }
     out.push_str(rest);
     out
@@ -349,6 +350,10 @@ mod tests {
         check("rtsp://cam/a@b: refused", "rtsp://cam/a@b: refused");
         check("rpicam-vid -o - # me@home", "rpicam-vid -o - # me@home");
         check("a://b:c@", "a://***@");
+        check("'http://cam/v.cgi?user=me&pwd=x' -f", "'http://cam/v.cgi?***' -f");
+        check("rtsp://me:a?b@cam/1?c", "rtsp://***@cam/1?***");
+        check("http://a/1?x|http://u:p@b/", "http://a/1?***");
+        check("concat:http://a/1|http://u:p@b/?x y?", "concat:http://a/1|http://***@b/?*** y?");
         check("", "");
     }
 

@@ -179,7 +179,7 @@ pub const TEMPORARY: &str = ".new-";
 
 /// Save `frame` into the folder at `path`, which is made if it has gone. When this returns, the
 /// photo is there to stay: its bytes and its name have been written through to the medium. On
-/// `Err` nothing of it is left, unless the disk failed after all was written.
+/// `Err` nothing of it is left, unless the disk does not let it be removed either.
 pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
     let failed = |doing| move |source: io::Error| Error::new(doing, "a photo", source);
     make_folder(path)?;
@@ -198,7 +198,7 @@ pub fn save(path: &Path, frame: &Frame) -> Result<Saved> {
     sync_folder(&folder)
         .and_then(|()| temporary.file.sync_all())
         .map_err(failed("write through"))?;
-    drop(temporary);
+    temporary.keep();
     Ok(Saved { name, taken, size: frame.shown.size, bytes })
 }
 
@@ -334,13 +334,13 @@ impl<'f> Temporary<'f> {
         Err(Errno::EXIST.into())
     }
 
-    /// Give it the first free name of its second.
+    /// Give it the first free name of its second, under which it still goes unless it is kept.
     fn publish(&mut self, taken: &Moment) -> io::Result<PhotoName> {
         for turn in 0..=TURNS_OF_A_SECOND_MAX {
             let name = PhotoName::new(taken, turn);
             match rename_new(self.folder, &self.name, &name.to_string()) {
                 Ok(()) => {
-                    self.goes = false;
+                    self.name = name.to_string();
                     return Ok(name);
                 }
                 Err(Errno::EXIST) => {}
@@ -348,6 +348,10 @@ impl<'f> Temporary<'f> {
             }
         }
         Err(Errno::EXIST.into())
+    }
+
+    fn keep(mut self) {
+        self.goes = false;
     }
 }
 
@@ -366,7 +370,11 @@ fn rename_new(folder: &OwnedFd, old: &str, new: &str) -> rustix::io::Result<()> 
         result => return result,
     }
     match linkat(folder, old, folder, new, AtFlags::empty()) {
-        Ok(()) => return unlinkat(folder, old, AtFlags::empty()),
+        Ok(()) => {
+            return unlinkat(folder, old, AtFlags::empty()).inspect_err(|_| {
+                let _ = unlinkat(folder, new, AtFlags::empty());
+            });
+        }
         Err(Errno::EXIST) => return Err(Errno::EXIST),
         Err(_) => {} // nor has it links
     }

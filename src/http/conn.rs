@@ -402,6 +402,11 @@ impl Conn {
         matches!(&self.phase, Phase::Reply { pulled, .. } if !pulled.is_empty())
     }
 
+    /// Whether it waits for what it asked for, or for the rest of it: a file may be open for that.
+    pub fn waits(&self) -> bool {
+        matches!(self.phase, Phase::Asked(_)) || self.pulls()
+    }
+
     /// What to write into the log, once.
     pub fn report(&mut self) -> Option<Report> {
         self.report.take()

@@ -84,6 +84,8 @@ pub struct Server<W: World = Kernel> {
     supervisor: Supervisor,
     viewers_max: usize,
     seats_max: usize,
+    /// Descriptors that guests may take, and the files that they are sent.
+    descriptors_max: usize,
     /// INVARIANT: at most `seats_max` (`VIEWERS_MAX` and `SPARE_SEATS`) and `REFUSALS_MAX`.
     peers: Slab<Peer<W::Socket>>,
     /// Guests so far.
@@ -155,6 +157,7 @@ impl<W: World> Server<W> {
         let now = world.now();
         let own_name = uname().nodename().to_string_lossy().into_owned();
         let memory = disk::memory();
+        let descriptors_max = descriptors(feeds.len());
         Server {
             world,
             doors: vec![true; doors],
@@ -174,7 +177,8 @@ impl<W: World> Server<W> {
             access,
             supervisor: Supervisor::default(),
             viewers_max: config.max_viewers,
-            seats_max: seats(config.max_viewers, feeds.len()),
+            seats_max: (config.max_viewers + SPARE_SEATS).min(descriptors_max),
+            descriptors_max,
             feeds,
             peers: Slab::new(),
             guests: 0,
@@ -232,8 +236,8 @@ impl<W: World> Server<W> {
     }
 }
 
-/// How many guests there is room for, with the soft limit on descriptors raised to the hard one.
-fn seats(viewers_max: usize, cameras: usize) -> usize {
+/// How many descriptors there are for guests, with the soft limit raised to the hard one.
+fn descriptors(cameras: usize) -> usize {
     let Rlimit { maximum, current } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };
     let limit = match setrlimit(Resource::Nofile, raised) {
@@ -243,7 +247,7 @@ fn seats(viewers_max: usize, cameras: usize) -> usize {
     let descriptors = limit.map_or(usize::MAX, |limit| limit as usize);
     let spare = SPARE_DESCRIPTORS + (cameras - 1) * CAMERA_DESCRIPTORS_MAX;
     let spare = spare.min(descriptors / 8 * 5); // of few, guests get some as well
-    (viewers_max + SPARE_SEATS).min(descriptors.saturating_sub(spare)).max(1)
+    descriptors.saturating_sub(spare).max(1)
 }
 
 /// How much of the memory that there is guests may make us hold in one way, `most` of much.
@@ -443,8 +447,7 @@ impl<W: World> Server<W> {
     /// every close is in a turn.
     fn accept_at(&mut self, door: usize, now: Now) {
         for _ in 0..ACCEPTS_MAX {
-            let full = self.peers.len() >= self.seats_max + REFUSALS_MAX;
-            if full || !self.doors[door] {
+            if !self.doors[door] || self.is_full(REFUSALS_MAX) {
                 return;
             }
             let error = match self.world.accept(door) {
@@ -495,7 +498,7 @@ const GUESTS_FAULTS: [i32; 10] = [
 impl<W: World> Server<W> {
     /// Give a guest a seat; if there is none, and nobody can go, it is told so.
     fn welcome(&mut self, mut socket: W::Socket, address: Address, now: Now) {
-        let conn = if self.peers.len() < self.seats_max || self.make_room() {
+        let conn = if !self.is_full(0) || self.make_room(|_, _| true) {
             Conn::new(self.origins.clone(), now)
         } else {
             let sentence = "There is no room; try again later.";
@@ -512,16 +515,44 @@ impl<W: World> Server<W> {
         self.touch(seat);
     }
 
-    /// Keep account of the memory that guests make us hold, and refuse the one who asks for more
-    /// than there is.
+    /// Whether so many beyond those who are served have no seat or no descriptor.
+    fn is_full(&self, beyond: usize) -> bool {
+        self.peers.len() >= self.seats_max + beyond || self.lacks_descriptors(beyond)
+    }
+
+    fn lacks_descriptors(&self, beyond: usize) -> bool {
+        let files = self.peers.iter().filter(|(_, peer)| peer.conn.waits()).count();
+        self.peers.len() + files >= self.descriptors_max + beyond
+    }
+
+    /// Keep account of the memory that guests make us hold. When it is too much, the one who asks
+    /// for more than anybody needs is refused; else those go who leave their requests unfinished.
     fn weigh(&mut self, seat: usize, now: Now) {
+        self.count_held(seat);
+        if self.held <= self.held_max {
+            return;
+        }
+        if self.peers[seat].held > INBOX_BYTES_MAX {
+            self.refuse_rest(seat, now);
+        }
+        while self.held > self.held_max {
+            if !self.make_room(|other, peer| other != seat && peer.held > 0) {
+                return self.refuse_rest(seat, now);
+            }
+        }
+    }
+
+    fn count_held(&mut self, seat: usize) {
         let peer = &mut self.peers[seat];
         let held = peer.conn.held();
         self.held = self.held - peer.held + held;
         peer.held = held;
-        if self.held > self.held_max && held > INBOX_BYTES_MAX {
-            peer.conn.give_up(Response::unavailable(TOO_MUCH), now);
-        }
+    }
+
+    /// A request half received is refused.
+    fn refuse_rest(&mut self, seat: usize, now: Now) {
+        self.peers[seat].conn.give_up(Response::unavailable(TOO_MUCH), now);
+        self.count_held(seat);
     }
 
     /// Give memory back after a crowd that made us hold much has gone.
@@ -546,10 +577,10 @@ impl<W: World> Server<W> {
     }
 
     /// Give up a connection that is not being answered: the one that has been between two requests
-    /// longest, else the one whose request has been unfinished longest.
-    fn make_room(&mut self) -> bool {
+    /// longest, else the one whose request has been unfinished longest. Of those that are `chosen`.
+    fn make_room(&mut self, chosen: impl Fn(usize, &Peer<W::Socket>) -> bool) -> bool {
         // One that came in this turn has not been heard yet.
-        let heard = self.peers.iter().filter(|(_, peer)| !peer.touched);
+        let heard = self.peers.iter().filter(|(seat, peer)| !peer.touched && chosen(*seat, peer));
         let waiting = heard.filter_map(|(seat, peer)| Some((peer.conn.dispensable()?, seat)));
         let Some((_, seat)) = waiting.min() else { return false };
         self.close(seat, Close::Idle);

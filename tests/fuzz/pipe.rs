@@ -29,6 +29,9 @@ pub fn run(bytes: &[u8]) {
         let shown = mend_whole(&mut mended, Turn::default()).expect("what is found can be shown");
         assert!(shown.turned != orientation(&mended).is_none());
     }
+    if cfg!(miri) {
+        return; // it knows no pipe that does not block
+    }
     read(bytes.chunks(PIPE_BYTES), &found, broken.len());
     if pieces.len() < 50 {
         read(pieces.into_iter(), &found, broken.len()); // each costs some calls of the system

@@ -411,13 +411,15 @@ impl Server {
         self.rests(Duration::from_secs(1), limit)
     }
 
-    /// Whether none of its threads wakes for as long as `span`, at some time within `limit`.
+    /// Whether none of its threads wakes for as long as `span`, at some time within `limit`; nor is
+    /// one awake all that time.
     pub fn rests(&self, span: Duration, limit: Duration) -> bool {
-        let mut since = (Instant::now(), self.switches());
+        let seen = || (self.switches(), self.cpu());
+        let mut since = (Instant::now(), seen());
         let rest = || {
-            let switches = self.switches();
-            if switches != since.1 {
-                since = (Instant::now(), switches);
+            let now = seen();
+            if now != since.1 {
+                since = (Instant::now(), now);
             }
             (since.0.elapsed() >= span).then_some(())
         };

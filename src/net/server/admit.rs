@@ -30,8 +30,11 @@ impl<W: World> Server<W> {
         request.enter(&self.base_path);
         peer.behind = client(address, request, &self.proxies);
         let client = peer.behind.unwrap_or(address);
-        // A browser sends no password with a preflight, and it is told nothing.
-        let open = request.method == Method::Options || request.path.as_deref() == Some("/healthz");
+        // A browser sends no password with a preflight, and it is told nothing. A page of a strange
+        // name that leads here may not try passwords: it is refused for its name.
+        let open = request.method == Method::Options
+            || request.path.as_deref() == Some("/healthz")
+            || !self.hosts.are_asked(request);
         let verdict = match open {
             true => Verdict::Known(Role::Viewer),
             false => {

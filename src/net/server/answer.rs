@@ -62,9 +62,11 @@ impl<W: World> Server<W> {
 
     /// Have a page looked for, if there is room for it.
     pub(super) fn ask_disk(&mut self, seat: usize, task: Task, now: Now) {
+        // A file may be opened for it.
+        let short = self.lacks_descriptors(1) && !self.make_room(|other, _| other != seat);
         let peer = &mut self.peers[seat];
         let ticket = peer.ticket(seat);
-        if self.held > self.held_max || self.disk.ask(ticket, task).is_err() {
+        if short || self.held > self.held_max || self.disk.ask(ticket, task).is_err() {
             peer.conn.answer(Response::unavailable(TOO_MUCH), now);
         }
     }

@@ -156,10 +156,14 @@ impl<W: World> Server<W> {
         self.ask_disk(seat, Task::Metrics(facts), now);
     }
 
-    /// 200 while frames flow of all cameras of which somebody asks for some.
+    /// 200 while frames flow of all cameras of which somebody asks for some. Why one gives none is
+    /// not for strangers.
     pub(super) fn show_health(&mut self, seat: usize, now: Now) {
         let ill = self.cameras().filter_map(|camera| {
-            let reason = self.feeds[camera].trouble(now.instant)?;
+            let mut reason = self.feeds[camera].trouble(now.instant)?;
+            if self.access.asks() {
+                reason = "the log says why".into();
+            }
             Some(match self.feeds.len() {
                 1 => format!("The camera gives no picture: {reason}."),
                 _ => format!("Camera {} gives no picture: {reason}.", camera + 1),
