@@ -788,9 +788,13 @@ impl Scaler {
         let mut out = OutputBuf::borrowed(&mut self.encoder.jpeg);
         forgive(Transformer::new()?.transform(&transform, jpeg, &mut out))?;
         let mut baked = out.to_vec();
-        // EXIF data between two scans say nothing to anybody, and now they stand in front.
+        // EXIF data between two scans say nothing to anybody, and now they stand in front; those with
+        // a thumbnail hide what others say.
+        mend_whole(&mut baked, Turn::default()).map_err(Failed::Broken)?;
         let said = orientation(&baked);
-        mend_whole(&mut baked, said.inverse()).map_err(Failed::Broken)?;
+        if !said.is_none() {
+            mend_whole(&mut baked, said.inverse()).map_err(Failed::Broken)?;
+        }
         Ok(baked)
     }
 
