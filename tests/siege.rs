@@ -241,7 +241,7 @@ fn inspect(frames: &mut HashMap<String, Vec<u8>>, part: Part) {
 // ---- attacks --------------------------------------------------------------------------------
 
 const ATTACKS: [(&str, Attack); 12] = [
-    ("a thousand that say nothing", silent),
+    ("fifteen hundred that say nothing", silent),
     ("connections that are closed at once", connect_and_close),
     ("connections that are reset at once", connect_and_reset),
     ("resets in every phase", reset_in_each_phase),
@@ -274,7 +274,7 @@ fn reset(socket: TcpStream) {
 }
 
 fn silent(addr: SocketAddr) -> Vec<TcpStream> {
-    crowd_that_says(addr, 1000, b"")
+    crowd_that_says(addr, 1500, b"")
 }
 
 fn connect_and_close(addr: SocketAddr) -> Vec<TcpStream> {
@@ -411,7 +411,7 @@ fn pipeline(addr: SocketAddr) -> Vec<TcpStream> {
 
 fn endless_heads(addr: SocketAddr) -> Vec<TcpStream> {
     let head = format!("GET / HTTP/1.1\r\nHost: pi\r\nX: {}", "x".repeat(7000));
-    crowd_that_says(addr, 300, head.as_bytes())
+    crowd_that_says(addr, 1300, head.as_bytes())
 }
 
 fn endless_bodies(addr: SocketAddr) -> Vec<TcpStream> {
