@@ -788,8 +788,8 @@ impl Scaler {
         let mut out = OutputBuf::borrowed(&mut self.encoder.jpeg);
         forgive(Transformer::new()?.transform(&transform, jpeg, &mut out))?;
         let mut baked = out.to_vec();
-        // EXIF data between two scans say nothing to anybody, and now they stand in front; those with
-        // a thumbnail hide what others say.
+        // EXIF data between two scans say nothing to anybody, and now they stand in front; what is
+        // mended of the first of them hides what others say.
         mend_whole(&mut baked, Turn::default()).map_err(Failed::Broken)?;
         let said = orientation(&baked);
         if !said.is_none() {

@@ -107,6 +107,16 @@ pub enum Task {
     ReadChunk { file: OpenFile, offset: u64, length: usize },
 }
 
+impl Task {
+    /// Bytes of memory that one who asks for it again and again makes us hold, until it is done.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Task::Status { facts, .. } | Task::Metrics(facts) => facts.bytes(),
+            _ => 0,
+        }
+    }
+}
+
 /// What the thread that makes lasting changes is asked. Bound: `NAMES_MAX` photos.
 #[derive(Debug)]
 pub enum Change {

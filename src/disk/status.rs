@@ -46,6 +46,16 @@ pub struct Facts {
     pub history: Vec<Sample>,
 }
 
+impl Facts {
+    /// Bytes of memory that grow with the number of viewers, about.
+    pub fn bytes(&self) -> usize {
+        self.watching.len() * (size_of::<Viewer>() + ADDRESS_BYTES)
+    }
+}
+
+/// Bytes of an address as text, at most.
+const ADDRESS_BYTES: usize = 45;
+
 /// What the loop knows of a camera.
 #[derive(Clone, Debug, Serialize)]
 pub struct CameraFacts {

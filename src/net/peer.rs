@@ -35,8 +35,10 @@ pub struct Peer<S> {
     /// On the list of those to be driven this turn.
     pub touched: bool,
     pub conn: Conn,
-    /// What `conn` held when it was weighed last, in bytes.
+    /// What it made us hold when it was weighed last, in bytes.
     pub held: usize,
+    /// Of these, what the disk thread was given for it.
+    pub lent: usize,
     /// Its wish for frames, as a viewer or while it waits for a snapshot.
     pub watch: Option<Watch>,
     /// Whose frames, counted from 0.
@@ -83,6 +85,7 @@ impl<S: Transport> Peer<S> {
             touched: false,
             conn,
             held: 0,
+            lent: 0,
             watch: None,
             camera: 0,
             wish: Wish::default(),

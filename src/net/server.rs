@@ -329,7 +329,7 @@ impl<W: World> Server<W> {
             }
             let Some(seat) = ticket.and_then(|ticket| self.seat_of(ticket)) else { continue };
             let peer = &mut self.peers[seat];
-            peer.awaits_change = false;
+            (peer.awaits_change, peer.lent) = (false, 0);
             match answer {
                 Answer::Photo { response, .. } => peer.conn.answer(response, now),
                 Answer::Page(response, file) => {
@@ -544,7 +544,7 @@ impl<W: World> Server<W> {
 
     fn count_held(&mut self, seat: usize) {
         let peer = &mut self.peers[seat];
-        let held = peer.conn.held();
+        let held = peer.conn.held() + peer.lent;
         self.held = self.held - peer.held + held;
         peer.held = held;
     }

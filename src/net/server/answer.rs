@@ -65,9 +65,11 @@ impl<W: World> Server<W> {
         // A file may be opened for it.
         let short = self.lacks_descriptors(1) && !self.make_room(|other, _| other != seat);
         let peer = &mut self.peers[seat];
-        let ticket = peer.ticket(seat);
+        let (ticket, bytes) = (peer.ticket(seat), task.bytes());
         if short || self.held > self.held_max || self.disk.ask(ticket, task).is_err() {
             peer.conn.answer(Response::unavailable(TOO_MUCH), now);
+        } else {
+            peer.lent = bytes;
         }
     }
 
