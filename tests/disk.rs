@@ -156,8 +156,8 @@ enum Part {
 }
 
 /// Has each call that `thread` makes for what `play` asks fail once, but for few that only a rare
-/// coincidence brings: in the short run with one of the errors, each call with another; with all of
-/// them in the long run. `always` are
+/// coincidence brings: in the short run with one of the errors, the likeliest or each call with another;
+/// with all of them in the long run. `always` are
 /// faults that are there all the time, and then it is the calls in `only` that matter.
 #[track_caller]
 fn each_call_fails_once(
@@ -191,7 +191,11 @@ fn each_call_fails_once(
     assert!(steps.len() > 2, "only {steps:?}");
     let (mut failed, mut missed) = (0, Vec::new());
     for (n, Step { call, turn }) in steps.iter().enumerate() {
-        let some = &FAULTS[n % FAULTS.len()..][..1];
+        let some = match call.as_str() {
+            "fsync" => &["EIO"],
+            "write" | "writev" | "pwrite64" => &["ENOSPC"],
+            _ => &FAULTS[n % FAULTS.len()..][..1],
+        };
         for fault in if long() { &FAULTS[..] } else { some } {
             // A name that was taken in the first run and is free in another makes some calls less.
             let fails = (0..ATTEMPTS).any(|_| {
