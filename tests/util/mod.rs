@@ -474,6 +474,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // LeakSanitizer looks at what is left at the end, if there is one.
+        if std::env::var_os("ASAN_OPTIONS").is_some() && self.running() {
+            self.signal(rustix::process::Signal::TERM);
+            until(PATIENCE, || (!self.running()).then_some(()));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
