@@ -434,6 +434,12 @@ impl Server {
         }
     }
 
+    fn is_traced(&self) -> bool {
+        let read = |task: &PathBuf| std::fs::read_to_string(task.join("status")).ok();
+        let tracer = |status: String| field(&status, "TracerPid:");
+        self.proc_entries("task").iter().filter_map(read).any(|status| tracer(status) != 0)
+    }
+
     pub fn running(&mut self) -> bool {
         self.child.try_wait().expect("wait for the program").is_none()
     }
@@ -474,8 +480,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // LeakSanitizer looks at what is left at the end, if there is one.
-        if std::env::var_os("ASAN_OPTIONS").is_some() && self.running() {
+        // LeakSanitizer looks at what is left at the end, if there is one, and nobody traces it.
+        if std::env::var_os("ASAN_OPTIONS").is_some() && self.running() && !self.is_traced() {
             self.signal(rustix::process::Signal::TERM);
             until(PATIENCE, || (!self.running()).then_some(()));
         }
