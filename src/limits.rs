@@ -66,7 +66,7 @@ pub const RETRY_AFTER_SECONDS: u32 = 10;
 /// Guests beyond the last seat, who are told so and leave.
 pub const REFUSALS_MAX: usize = 16;
 /// Bytes that all guests together may make us hold: requests half received, pages half sent.
-/// Past that, the one who adds to it is refused.
+/// Past that, who asks for much is refused, and who leaves a request unfinished goes.
 pub const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of all frames but the newest that are still being sent. Past that, who has the oldest is
 /// closed.
