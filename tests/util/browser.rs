@@ -181,8 +181,13 @@ struct Driver {
 }
 
 impl Driver {
+    /// It takes a free port of IPv4's, and ends if somebody has the same one of IPv6's.
     #[track_caller]
     fn start() -> Driver {
+        (0..5).find_map(|_| Driver::try_start()).expect("chromedriver names its port")
+    }
+
+    fn try_start() -> Option<Driver> {
         let mut child = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -197,8 +202,8 @@ impl Driver {
             rest.trim_end_matches('.').parse().ok()
         });
         std::thread::spawn(move || lines.for_each(drop)); // a full pipe would block the driver
-        driver.port = port.expect("chromedriver names its port");
-        driver
+        driver.port = port?;
+        Some(driver)
     }
 }
 
