@@ -473,13 +473,13 @@ fn small_unfinished_bodies_are_bounded_in_all_and_the_oldest_go() {
     let server = start(&[]);
     server.get("/").expect(200);
     let before = server.rss_kib();
-    let half =
-        ["POST / HTTP/1.1\r\nHost: pi\r\nContent-Length: 12001\r\n\r\n", &"x".repeat(12_000)];
+    let head = "POST / HTTP/1.1\r\nHost: pi\r\nContent-Length: 12001\r\n\r\n";
+    let body = "x".repeat(12_000); // one is lacking
     let mut crowd: Vec<Client> = Vec::new();
     for _ in 0..1100 {
         let mut client = Client::connect(server.addr());
-        client.send(half[0]);
-        client.send(half[1]);
+        client.send(head);
+        client.send(&body);
         crowd.push(client);
     }
     server.get("/").expect(200);

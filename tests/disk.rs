@@ -156,9 +156,9 @@ enum Part {
 }
 
 /// Has each call that `thread` makes for what `play` asks fail once, but for few that only a rare
-/// coincidence brings: in the short run with one of the errors, the likeliest or each call with another;
-/// with all of them in the long run. `always` are
-/// faults that are there all the time, and then it is the calls in `only` that matter.
+/// coincidence brings: in the short run with one of the errors, the likeliest or each call with
+/// another; with all of them in the long run. `always` are faults that are there all the time, and
+/// then it is the calls in `only` that matter.
 #[track_caller]
 fn each_call_fails_once(
     server: &Server,

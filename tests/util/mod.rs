@@ -400,10 +400,7 @@ impl Server {
 
     /// How often its threads went to sleep and were woken again, since each began.
     pub fn switches(&self) -> u64 {
-        let tasks = self.proc_entries("task");
-        let read = |task: &PathBuf| std::fs::read_to_string(task.join("status")).ok();
-        let voluntary = |status: String| field(&status, "voluntary_ctxt_switches:");
-        tasks.iter().filter_map(read).map(voluntary).sum()
+        self.of_threads("voluntary_ctxt_switches:").iter().sum()
     }
 
     /// Whether it comes to rest within `limit`: a second in which none of its threads wakes.
@@ -435,9 +432,14 @@ impl Server {
     }
 
     fn is_traced(&self) -> bool {
+        self.of_threads("TracerPid:").iter().any(|tracer| *tracer != 0)
+    }
+
+    /// A number of each thread's status: proc_pid_status(5).
+    fn of_threads(&self, name: &str) -> Vec<u64> {
         let read = |task: &PathBuf| std::fs::read_to_string(task.join("status")).ok();
-        let tracer = |status: String| field(&status, "TracerPid:");
-        self.proc_entries("task").iter().filter_map(read).any(|status| tracer(status) != 0)
+        let tasks = self.proc_entries("task");
+        tasks.iter().filter_map(read).map(|status| field(&status, name)).collect()
     }
 
     pub fn running(&mut self) -> bool {
