@@ -66,8 +66,8 @@ enum Phase {
     },
     /// Frames are being sent.
     Stream(Viewing),
-    /// All is said. What the client still sends is swallowed, so that the kernel's reset for
-    /// unread bytes does not overtake the answer. `cut`: our half is closed.
+    /// All is said and sent. What the client still sends is swallowed, so that the kernel's reset
+    /// for unread bytes does not overtake the answer. `cut`: our half is closed.
     Drain {
         cut: bool,
     },
@@ -330,7 +330,7 @@ impl Conn {
                 Some(Need::Chunk { offset: pulled.start, length })
             }
             Phase::Stream(_) if self.outbox.is_empty() => Some(Need::Frame),
-            Phase::Drain { cut } if !*cut && self.outbox.is_empty() => {
+            Phase::Drain { cut } if !*cut => {
                 *cut = true;
                 Some(Need::HalfClose)
             }
@@ -482,9 +482,7 @@ impl Conn {
                         false => Phase::Head { looked: 0, kept: true },
                     }
                 }
-                Phase::Drain { .. } if self.ended && self.outbox.is_empty() => {
-                    Phase::Closed(Close::Done)
-                }
+                Phase::Drain { .. } if self.ended => Phase::Closed(Close::Done),
                 _ => return,
             };
             self.enter(next, now);

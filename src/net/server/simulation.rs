@@ -415,7 +415,8 @@ impl Trial {
             }
             peer.socket.wire().check_latches(peer.readable, peer.writable);
             assert!(!peer.can_move(), "forgotten with work left: {peer:?}");
-            assert_eq!(peer.held, peer.conn.held(), "memory that it makes us hold");
+            assert_eq!(peer.held, peer.conn.held() + peer.lent, "memory that it makes us hold");
+            assert!(peer.lent == 0 || peer.conn.waits(), "nothing is lent after the answer");
             let lacks = newest.is_some_and(|newest| peer.conn.lacks(newest));
             assert!(!lacks || peer.gate.again.is_some(), "forgotten without its frame: {peer:?}");
             let early = |deadline| server.earliest.is_some_and(|earliest| earliest <= deadline);

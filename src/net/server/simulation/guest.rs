@@ -72,6 +72,7 @@ enum Asked {
     Snapshot,
     Photo,
     Controls,
+    Status,
     Form,
     Stream,
     Garbage,
@@ -164,7 +165,7 @@ impl Guest {
         let plain = |method: &str, target: &str| {
             format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{close}\r\n")
         };
-        let (text, asked) = match chance.below(24) {
+        let (text, asked) = match chance.below(25) {
             0..6 => (plain("GET", &path), Asked::Page(path)),
             6 => (plain("HEAD", &path), Asked::Head),
             7..10 => (plain("GET", &format!("/file{path}")), Asked::File),
@@ -181,7 +182,8 @@ impl Guest {
                 let target = ["/video_feed", "/video_feed?fps=3"][chance.below(2)];
                 (plain("GET", target), Asked::Stream)
             }
-            22 => ("GET /\0 HTTP/1.1\r\n\r\n".to_owned(), Asked::Garbage),
+            22 => (plain("GET", "/status"), Asked::Status),
+            23 => ("GET /\0 HTTP/1.1\r\n\r\n".to_owned(), Asked::Garbage),
             _ => ("GET /torso HTTP/1.1\r\nHost".to_owned(), Asked::Torso),
         };
         self.silent |= !close.is_empty();
@@ -271,7 +273,8 @@ impl Guest {
         match (head.status, &asked) {
             (503, _) => {}
             (408, _) => assert!(head.close, "the rest of a request is no request"),
-            (500, Some(Asked::Page(_) | Asked::Head | Asked::File | Asked::Controls)) => {}
+            (500, Some(Asked::Page(_) | Asked::Head | Asked::File)) => {}
+            (500, Some(Asked::Controls | Asked::Status)) => {}
             (200, Some(Asked::Page(path))) => {
                 assert_eq!(String::from_utf8_lossy(&body), format!("{path}\n"), "another's answer");
             }
@@ -281,7 +284,7 @@ impl Guest {
                 number_of(&body, self.frame_bytes);
             }
             (201 | 507, Some(Asked::Photo)) => assert_eq!(body, b"photo\n"),
-            (200 | 404, Some(Asked::Controls)) => {}
+            (200 | 404, Some(Asked::Controls)) | (200, Some(Asked::Status)) => {}
             (200 | 400 | 413, Some(Asked::Form)) => {}
             (200, Some(Asked::Stream)) => self.watches = Watches::Begins,
             (400, Some(Asked::Garbage)) => assert!(head.close, "garbage and no end"),
