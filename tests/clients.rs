@@ -394,11 +394,15 @@ fn files(folder: &Path, tell: &Tell) -> io::Result<()> {
         let files: BTreeMap<u64, PathBuf> = files.into_iter().filter_map(numbered).collect();
         let whole = files.len().saturating_sub(1);
         for path in files.values().take(whole).skip(told) {
-            if tell.send(Ok(Picture::Jpeg(fs::read(path)?))).is_err() {
+            let jpeg = fs::read(path)?;
+            if !jpeg.ends_with(b"\xff\xd9") {
+                break; // motion may write one again, if two are of the same instant
+            }
+            if tell.send(Ok(Picture::Jpeg(jpeg))).is_err() {
                 return Ok(());
             }
+            told += 1;
         }
-        told = whole;
         thread::sleep(Duration::from_millis(5));
     }
 }
