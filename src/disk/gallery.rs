@@ -208,9 +208,11 @@ struct Confirm<'a> {
 {% endif -%}
 </nav>
 {% endif -%}
+{% if gallery.total > 1 -%}
 <form class="all" method="post" action="gallery/archive">
 <button class="button">{{ lang.fill("Download all {} photos", [total().as_str()]) }}</button>
 </form>
+{% endif -%}
 "#
 )]
 struct GalleryPage<'a> {
@@ -681,7 +683,7 @@ mod tests {
         let last = Gallery { page: 3, free: None, total: 1, ..full() };
         let page = gallery(&last, Lang::English).unwrap();
         expect(&page, &["1.2 GB used by 1 photo.</p>", "rel=\"prev\" href=\"gallery?page=2\""]);
-        assert!(!page.contains("rel=\"next\""));
+        assert!(!page.contains("rel=\"next\"") && !page.contains("Download all"));
         let only = Gallery { page: 1, pages: 1, ..full() };
         assert!(!gallery(&only, Lang::English).unwrap().contains("class=\"pages\""));
     }
